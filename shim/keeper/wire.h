@@ -1,0 +1,179 @@
+/* Messages between shards, launchers, `status` and the keeper: SOCK_SEQPACKET, one message a packet,
+ * the machine's own byte order (both ends are on one host). Fields are only ever appended. */
+#ifndef SOCKSHARD_KEEPER_WIRE_H
+#define SOCKSHARD_KEEPER_WIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../sys/sys.h"
+#include "../util/addr.h"
+
+#define WIRE_MAGIC     0x31534b53u /* "SKS1" */
+#define WIRE_VERSION   1u          /* spoken by this build; HELLO carries the lowest and highest */
+#define WIRE_MAX       1024u       /* bytes of a packet */
+#define WIRE_GROUP_MAX 64u         /* bytes of a group name with its end */
+#define WIRE_FDS_MAX   2u
+#define WIRE_TOKEN     16u
+#define WIRE_SLOT_ANY  0xffffffffu
+
+enum wire_type {
+	WIRE_HELLO = 1,  /* first message of everybody; fd: the sender's pidfd, where there is one */
+	WIRE_RESERVE,    /* shard: about to bind; reply's fd: counter page */
+	WIRE_JOIN,       /* shard: fd is the socket; the keeper listens (TCP) or binds (UDP) it */
+	WIRE_BOUND,      /* shard: did it itself under the keeper's grant */
+	WIRE_LEAVE,      /* shard: has closed or is about to disconnect its socket */
+	WIRE_CLAIM,      /* a forked process accepts from a socket it inherited, proven by token */
+	WIRE_OWN_PROGRAM, /* shard: its server attached a program of its own */
+	WIRE_CLEAN_EXIT, /* shard: exit(3) runs; no reply */
+	WIRE_REGISTER,   /* launcher: n slots of a group are mine */
+	WIRE_STOPPING,   /* launcher: what ends from now on ends on purpose */
+	WIRE_GIVE_UP,    /* launcher: this slot is not restarted any more */
+	WIRE_STATUS,     /* reply: GROUP, SLOT and STRANGER packets, then the reply with the end */
+	WIRE_STATUS_GROUP,
+	WIRE_STATUS_SLOT,
+	WIRE_STATUS_STRANGER,
+	WIRE_EVENT_LIVE, /* keeper to launcher: a copy of a slot has joined */
+	WIRE_EVENT_GONE, /* keeper to launcher: a held socket of a slot was given up */
+	WIRE_TYPES
+};
+
+enum wire_role { WIRE_SHARD = 1, WIRE_LAUNCHER, WIRE_CONTROL };
+
+enum wire_state { /* of a held socket, as `status` names it */
+	WIRE_STARTING,
+	WIRE_LIVE,
+	WIRE_STUCK,
+	WIRE_DRAINING,
+	WIRE_ORPHAN,
+	WIRE_EMPTY,
+};
+
+struct wire_head {
+	uint32_t magic;
+	uint16_t type;
+	uint16_t length; /* of the whole packet, this head included */
+	uint32_t seq;    /* the request's; a reply repeats it; 0 for events */
+	int32_t result;  /* replies: 0 or -errno; requests: 0 */
+};
+
+struct wire_hello { /* request and reply */
+	uint32_t version_min, version_max;
+	uint32_t role;
+	uint32_t pid;        /* as the sender sees itself; the keeper trusts credentials first */
+	char version[16];    /* "0.1.0" */
+	char service[128];   /* reply: the control group that ends the keeper too, or empty */
+};
+
+struct wire_reserve {
+	struct addr addr;
+	char group[WIRE_GROUP_MAX];
+	uint32_t key;         /* enum policy_key */
+	uint32_t hold_ms;
+	uint32_t slot;        /* wanted, or WIRE_SLOT_ANY */
+	uint32_t generation;  /* 0 */
+	uint32_t weight;
+	uint32_t own_sharing; /* the server itself asked for sharing */
+	uint32_t reuse_addr;  /* the server itself set SO_REUSEADDR */
+};
+
+struct wire_join { /* request */
+	struct addr addr;
+	uint64_t cookie;
+	int32_t backlog;
+	uint32_t zero;
+};
+
+struct wire_joined { /* reply to JOIN, BOUND and CLAIM */
+	uint32_t slot;
+	uint32_t generation;
+	uint32_t steered;
+	uint32_t granted; /* 1: the keeper lacks the right: do it yourself, then BOUND */
+	uint32_t wanted_taken; /* 1: the slot asked for is held by a live process */
+	uint8_t token[WIRE_TOKEN];
+};
+
+struct wire_claim {
+	uint8_t token[WIRE_TOKEN];
+};
+
+struct wire_register { /* request; the reply carries first */
+	char group[WIRE_GROUP_MAX];
+	uint32_t n;
+	uint32_t first; /* reply: the slots are first .. first + n - 1 */
+};
+
+struct wire_slot { /* GIVE_UP, EVENT_LIVE, EVENT_GONE */
+	uint32_t slot;
+	uint32_t pid;
+	struct addr addr;
+};
+
+struct wire_status_group {
+	struct addr addr;
+	char group[WIRE_GROUP_MAX];
+	uint32_t mode, key; /* enum policy_mode, policy_key */
+	uint32_t steered;
+	uint32_t buckets;
+	uint64_t lost;
+	char why[128]; /* why it is not steered */
+};
+
+struct wire_status_slot { /* of the group sent last */
+	uint32_t slot, pid, generation, state, weight, buckets, queue, supervised;
+	uint64_t accepted, given;
+};
+
+struct wire_status_stranger { /* of the group sent last */
+	uint32_t pid, uid;
+	uint32_t index; /* in the kernel's array, or 0xffffffff: not known */
+	uint32_t zero;
+	struct addr addr;
+	char command[32];
+};
+
+/* A packet as received: head checked, body zero-filled behind its end, descriptors close-on-exec. */
+struct wire_packet {
+	struct wire_head head;
+	union {
+		struct wire_hello hello;
+		struct wire_reserve reserve;
+		struct wire_join join;
+		struct wire_joined joined;
+		struct wire_claim claim;
+		struct wire_register reg;
+		struct wire_slot slot;
+		struct wire_status_group group;
+		struct wire_status_slot status_slot;
+		struct wire_status_stranger stranger;
+		uint8_t bytes[WIRE_MAX - sizeof(struct wire_head)];
+	} body;
+	int fds[WIRE_FDS_MAX]; /* -1: none; owned by whoever received the packet */
+	unsigned n_fds;
+};
+
+/** wire_body_size - bytes of body this build knows for a type; 0 for a type without; -EPROTO */
+int wire_body_size(uint16_t type);
+
+/**
+ * wire_check - is this a packet we can use
+ * @bytes: what came; a body shorter than the first version's, a wrong length or magic is refused
+ *
+ * Returns 0 and fills head and body of *ret_packet; -EPROTO.
+ */
+int wire_check(const void *bytes, size_t n, struct wire_packet *ret_packet);
+
+/** wire_send - head and body of the packet's type, with its descriptors; 0 or -errno */
+int wire_send(const struct sys *sys, int fd, const struct wire_packet *packet, int flags);
+
+/**
+ * wire_receive - one packet
+ * Returns 1; 0 at the end of the connection; -EPROTO for a bad one or a truncated set of descriptors
+ * (all closed); -EAGAIN; -errno. The caller owns ret_packet->fds.
+ */
+int wire_receive(const struct sys *sys, int fd, int flags, struct wire_packet *ret_packet);
+
+/** wire_close_fds - close what a packet brought and nobody took */
+void wire_close_fds(const struct sys *sys, struct wire_packet *packet);
+
+#endif

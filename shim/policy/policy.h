@@ -1,0 +1,91 @@
+/* The policy language: text -> rules, and which rule an address meets. No sockets, no malloc; a
+ * struct policy is plain data that may live in static memory. */
+#ifndef SOCKSHARD_POLICY_POLICY_H
+#define SOCKSHARD_POLICY_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../util/addr.h"
+
+#define POLICY_RULES_MAX 64
+#define POLICY_TEXT_MAX  16384 /* bytes of a policy, also of an @FILE */
+#define POLICY_DEFAULT   "tcp/*:*=balance"
+#define POLICY_HOLD_MS   10000
+
+#define POLICY_TCP 1u
+#define POLICY_UDP 2u
+
+enum policy_mode {
+	POLICY_BALANCE,
+	POLICY_SHARED,
+	POLICY_HANDOVER,
+	POLICY_OFFSET,
+	POLICY_OFF,
+};
+
+enum policy_key { POLICY_KEY_FLOW, POLICY_KEY_SRC, POLICY_KEY_CPU, POLICY_KEY_RANDOM };
+
+struct policy_rule {
+	uint8_t protos;   /* POLICY_TCP | POLICY_UDP */
+	uint8_t family;   /* AF_INET, AF_INET6, or AF_UNSPEC: any address */
+	uint8_t prefix;   /* bits of ip that count */
+	uint8_t mode;     /* enum policy_mode */
+	uint8_t key;      /* enum policy_key */
+	bool any_port;    /* written as *: only listeners bound before the first accept */
+	uint16_t port_first;
+	uint16_t port_last;
+	uint8_t ip[16];   /* network order, as in struct addr */
+	int32_t hold_ms;  /* -1: not written */
+	int32_t stuck_ms; /* -1: not written; 0: never */
+	uint16_t column;  /* of the rule's first character, from 1 */
+};
+
+struct policy {
+	size_t n;
+	struct policy_rule rules[POLICY_RULES_MAX];
+};
+
+struct policy_error {
+	char text[256]; /* one line for the operator, without "sockshard: " in front */
+};
+
+/**
+ * policy_parse - read rules
+ * @source: what the text is called in messages: "SOCKSHARD_POLICY", "-p", or a file's path
+ * @text: n bytes of rules, separated by ; or newline; empty rules are passed over
+ *
+ * Returns 0 and *ret_policy; -EINVAL and *ret_error, e.g. "SOCKSHARD_POLICY: column 7: found "80x",
+ * allowed: a port 1-65535, a range or *".
+ */
+int policy_parse(const char *source, const char *text, size_t n, struct policy *ret_policy,
+                 struct policy_error *ret_error);
+
+/**
+ * policy_load - as policy_parse, where text may be @FILE
+ *
+ * Also -errno of open(2) or read(2), -E2BIG for a file over POLICY_TEXT_MAX; always with *ret_error.
+ */
+int policy_load(const char *source, const char *text, struct policy *ret_policy,
+                struct policy_error *ret_error);
+
+/**
+ * policy_supported - is all that the rules ask for built in this version
+ *
+ * Returns 0; -ENOTSUP and a line that ends in "not supported by this version".
+ */
+int policy_supported(const char *source, const struct policy *policy,
+                     struct policy_error *ret_error);
+
+/** policy_match - the first rule that covers the address; NULL when none does */
+const struct policy_rule *policy_match(const struct policy *policy, const struct addr *addr);
+
+/** policy_describe - one rule in words, as `sockshard check` shows it. Returns buf */
+const char *policy_describe(const struct policy_rule *rule, char *buf, size_t size);
+
+/** the word of the language for a mode or key */
+const char *policy_mode_name(enum policy_mode mode);
+const char *policy_key_name(enum policy_key key);
+
+#endif

@@ -1,0 +1,47 @@
+/* Table -> classic BPF program for SO_ATTACH_REUSEPORT_CBPF, and the same hash in C. Pure functions;
+ * the instruction has the layout of struct sock_filter without needing the system's header. */
+#ifndef SOCKSHARD_STEER_PROGRAM_H
+#define SOCKSHARD_STEER_PROGRAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bucket.h"
+
+#define PROGRAM_MAX 4096 /* BPF_MAXINSNS */
+
+struct program_insn {
+	uint16_t code;
+	uint8_t jt, jf;
+	uint32_t k;
+};
+
+/** What a connection is hashed by. */
+struct program_key {
+	uint32_t seed;
+	bool with_port; /* key=flow; false: key=src, the source address alone */
+};
+
+/** A client as the hash sees it. */
+struct program_flow {
+	uint8_t family; /* AF_INET or AF_INET6; IPv4 over a dual-stack socket is AF_INET */
+	uint8_t src[16];
+	uint16_t src_port; /* host order; 0 where an IPv6 extension header hides it */
+};
+
+/** program_hash - the hash the program computes for this flow */
+uint32_t program_hash(const struct program_key *key, const struct program_flow *flow);
+
+/**
+ * program_build - make the program
+ * @index_of: slot -> index in the kernel's array, n_index entries; a slot beyond it, or UINT32_MAX:
+ *            unknown; its buckets fall back to the kernel's hash (return 0xffffffff)
+ * @ret: room for max instructions
+ *
+ * Returns the number of instructions; -ENOSPC when it does not fit into max.
+ */
+int program_build(const struct bucket_table *t, const struct program_key *key,
+                  const uint32_t *index_of, size_t n_index, struct program_insn *ret, size_t max);
+
+#endif

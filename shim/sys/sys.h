@@ -1,0 +1,43 @@
+/* The libc below us, as one table of function pointers: the hooked calls and what the fakes of the
+ * tests need. Owns nothing. Three providers fill it: next.c (dlsym, the preload), libc.c (the
+ * command), and the tests' fake. Members behave as the libc call of that name: -1 and errno. */
+#ifndef SOCKSHARD_SYS_SYS_H
+#define SOCKSHARD_SYS_SYS_H
+
+#include <poll.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+struct sys {
+	int (*socket)(int domain, int type, int protocol);
+	int (*bind)(int fd, const struct sockaddr *addr, socklen_t len);
+	int (*listen)(int fd, int backlog);
+	int (*accept)(int fd, struct sockaddr *addr, socklen_t *len);
+	int (*accept4)(int fd, struct sockaddr *addr, socklen_t *len, int flags);
+	int (*connect)(int fd, const struct sockaddr *addr, socklen_t len);
+	int (*shutdown)(int fd, int how);
+	int (*close)(int fd);
+	int (*close_range)(unsigned int first, unsigned int last, int flags);
+	int (*dup)(int fd);
+	int (*dup2)(int fd, int fd2);
+	int (*dup3)(int fd, int fd2, int flags);
+	int (*fcntl)(int fd, int cmd, ...);
+	int (*setsockopt)(int fd, int level, int name, const void *value, socklen_t len);
+	int (*getsockopt)(int fd, int level, int name, void *value, socklen_t *len);
+	int (*getsockname)(int fd, struct sockaddr *addr, socklen_t *len);
+	ssize_t (*sendmsg)(int fd, const struct msghdr *msg, int flags);
+	ssize_t (*recvmsg)(int fd, struct msghdr *msg, int flags);
+	int (*poll)(struct pollfd *fds, nfds_t n, int timeout_ms);
+	long (*syscall)(long number, ...);
+};
+
+/**
+ * sys_get - the provider this program was linked with
+ *
+ * Never NULL; safe before any constructor ran, in signal handlers and in vforked children; takes no
+ * lock and calls no malloc. Every member is set (a call the system lacks fails with ENOSYS).
+ */
+const struct sys *sys_get(void);
+
+#endif
