@@ -32,7 +32,7 @@ UTIL   := $(wildcard shim/util/*.c)
 POLICY := $(wildcard shim/policy/*.c)
 STEER  := $(wildcard shim/steer/*.c)
 OS_SRC := shim/os/os.c shim/os/probe.c $(wildcard shim/os/$(OS)*.c)
-CLIENT := shim/keeper/wire.c shim/keeper/client.c shim/keeper/spawn.c
+CLIENT := shim/keeper/wire.c shim/keeper/peer.c shim/keeper/client.c shim/keeper/spawn.c
 KEEPER := $(wildcard shim/keeper/*.c)
 CORE   := $(wildcard shim/core/*.c)
 HOOKS  := $(wildcard shim/hooks/*.c)
@@ -58,6 +58,85 @@ $(BUILD)/obj/%.o: %.c
 
 clean:
 	rm -rf $(BUILD)
+
+# --- tests begin
+# Everything but hooks and main() in one archive: a test binary takes from it what it uses.
+DEPS_BUILD := cc make libc uthash cmocka
+DEPS_CHECK := python3 node nginx redis-server memcached haproxy lighttpd javac bwrap ip unshare setpriv \
+              pgrep curl git clang fuzzer valgrind musl-gcc clang-tidy shellcheck go setcap
+TEST_LIB   := shim/sys/libc.c $(UTIL) $(POLICY) $(STEER) $(wildcard shim/os/*.c) $(KEEPER) $(CORE) \
+              $(filter-out shim/cli/main.c,$(CLI)) $(wildcard tests/support/fake_sys.c tests/model/cbpf.c)
+UNIT_SRC   := $(wildcard tests/unit/test_*.c tests/model/test_*.c)
+FUZZ_SRC   := $(wildcard tests/fuzz/fuzz_*.c)
+HELPER_SRC := $(wildcard tests/preload/*.c tests/support/ident_server.c)
+UNIT       := $(UNIT_SRC:%.c=$(BUILD)/%)
+FUZZ       := $(FUZZ_SRC:%.c=$(BUILD)/%)
+HELPERS    := $(HELPER_SRC:%.c=$(BUILD)/%)
+JOBS        = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell getconf _NPROCESSORS_ONLN))
+SANE       := -fno-omit-frame-pointer -fno-sanitize-recover=all
+
+deps:
+	@tests/support/deps $(DEPS_BUILD) $(DEPS_CHECK)
+
+deps-demo:
+	@tests/support/deps $(DEPS_BUILD) python3
+
+# Each step in a make of its own: what a step installs or builds must be there before the next looks.
+check: deps
+	@$(MAKE) --no-print-directory $(JOBS) all unit-built helpers
+	@$(MAKE) --no-print-directory $(JOBS) asan-built ubsan-built fuzz-built
+	@BUILD='$(BUILD)' tests/run
+
+unit: unit-built
+	@BUILD='$(BUILD)' tests/run 'unit/'
+
+check-asan: asan-built
+	@BUILD='$(BUILD)' tests/run 'asan/'
+
+check-ubsan: ubsan-built
+	@BUILD='$(BUILD)' tests/run 'ubsan/'
+
+fuzz-short: fuzz-built
+	@BUILD='$(BUILD)' tests/run 'fuzz/'
+
+unit-built: $(UNIT)
+
+helpers: $(HELPERS)
+
+asan-built:
+	@$(MAKE) --no-print-directory BUILD='$(BUILD)/asan' \
+	  CFLAGS='$(CFLAGS) -fsanitize=address $(SANE)' unit-built
+
+ubsan-built:
+	@$(MAKE) --no-print-directory BUILD='$(BUILD)/ubsan' \
+	  CFLAGS='$(CFLAGS) -fsanitize=undefined $(SANE)' unit-built
+
+fuzz-built:
+	@$(MAKE) --no-print-directory BUILD='$(BUILD)/fuzz' CC=clang \
+	  CFLAGS='$(CFLAGS) -fsanitize=fuzzer-no-link,address,undefined $(SANE)' fuzzers
+
+fuzzers: $(FUZZ)
+
+$(BUILD)/libtest.a: $(call obj,$(TEST_LIB))
+	$(call say,AR,$@)rm -f $@ && ar rcs $@ $^
+
+$(UNIT): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/libtest.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) -o $@ $^ $(CFLAGS) $(LDFLAGS) -lcmocka -ldl -pthread
+
+$(FUZZ): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/libtest.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) -o $@ $^ -fsanitize=fuzzer $(CFLAGS) $(LDFLAGS) -ldl -pthread
+
+# Servers that know nothing of us. lib_*.c are libraries preloaded beside ours.
+$(HELPERS): $(BUILD)/%: %.c
+	@mkdir -p $(@D) $(dir $(BUILD)/obj/$*)
+	$(call say,CC,$<)$(CC) -std=gnu11 -O1 -g $(WARN) -D_GNU_SOURCE -MMD -MP -MF $(BUILD)/obj/$*.d \
+	  $(if $(filter lib_%,$(notdir $*)),-shared -fPIC) -o $@ $< -ldl -pthread
+
+.PHONY: deps deps-demo check unit check-asan check-ubsan fuzz-short unit-built helpers asan-built \
+        ubsan-built fuzz-built fuzzers
+# --- tests end
 
 .PHONY: all clean
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -16,6 +16,7 @@
 struct keeper_where {
 	const char *name;    /* abstract unix name, or NULL: sockshard/UID/k */
 	const char *command; /* path of the sockshard command, or NULL: do not start one */
+	const char *log;     /* SOCKSHARD_LOG for a keeper started by us, or NULL */
 	uint32_t uid;        /* whose keeper */
 };
 

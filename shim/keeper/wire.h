@@ -35,6 +35,7 @@ enum wire_type {
 	WIRE_STATUS_STRANGER,
 	WIRE_EVENT_LIVE, /* keeper to launcher: a copy of a slot has joined */
 	WIRE_EVENT_GONE, /* keeper to launcher: a held socket of a slot was given up */
+	WIRE_JOINED,     /* the answer to JOIN, BOUND and CLAIM */
 	WIRE_TYPES
 };
 
@@ -84,7 +85,7 @@ struct wire_join { /* request */
 	uint32_t zero;
 };
 
-struct wire_joined { /* reply to JOIN, BOUND and CLAIM */
+struct wire_joined { /* WIRE_JOINED */
 	uint32_t slot;
 	uint32_t generation;
 	uint32_t steered;

@@ -15,6 +15,9 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
  */
 int log_setup(const char *spec);
 
+/** log_stop - nothing is written any more: the server has sandboxed itself */
+void log_stop(void);
+
 bool log_enabled(enum log_level level);
 
 /** log_write - "sockshard: TEXT\n" in one write(2); longer than 1,000 bytes is cut. Keeps errno */
