@@ -1,0 +1,288 @@
+"""What the tests of whole servers share: start `sockshard run` or a preloaded server, ask `status`,
+make connections from chosen source ports. Waits for events with a deadline, never for time alone.
+
+A test script registers functions with @test() and ends with main(); `script --list` prints one
+line a test: name, time limit in seconds, variants (tests/run explains them)."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.environ.get("BUILD", os.path.join(os.path.dirname(TESTS), "build"))
+COMMAND = os.path.join(BUILD, "sockshard")
+LIBRARY = os.path.join(BUILD, "libsockshard.so")
+VARIANT = os.environ.get("VARIANT", "plain")
+ALL = "plain user box"
+
+_tests = {}
+_started = []
+
+
+class Failure(Exception):
+    pass
+
+
+def check(condition, *words):
+    if not condition:
+        raise Failure(" ".join(str(word) for word in words))
+
+
+def need(tool):
+    """Path of a program; its absence is a failure that names it."""
+    path = shutil.which(tool)
+    check(path, f"missing program: {tool} (`make deps` installs it)")
+    return path
+
+
+def helper(path):
+    """A helper built from tests/PATH.c"""
+    path = os.path.join(BUILD, "tests", path)
+    check(os.path.exists(path), f"not built: {path} (`make helpers`)")
+    return path
+
+
+def test(limit=60, variants="plain", name=None):
+    def register(function):
+        _tests[name or function.__name__] = (function, limit, variants)
+        return function
+
+    return register
+
+
+def main():
+    if sys.argv[1:] == ["--list"]:
+        for name, (_, limit, variants) in _tests.items():
+            print(name, limit, variants)
+        return
+    if len(sys.argv) != 2 or sys.argv[1] not in _tests:
+        sys.exit(f"usage: {sys.argv[0]} --list | TEST")
+    status = 0
+    try:
+        _tests[sys.argv[1]][0]()
+    except Failure as failure:
+        print("FAILED:", failure, flush=True)
+        traceback.print_exc()
+        status = 1
+    except Exception:
+        traceback.print_exc()
+        status = 1
+    for started in reversed(_started):
+        started.end(quiet=status == 0)
+    sys.exit(status)
+
+
+def until(seconds, what, predicate, pause=0.02):
+    """The first true value of predicate(), asked again and again; its absence is a failure."""
+    end = time.monotonic() + seconds
+    while True:
+        value = predicate()
+        if value:
+            return value
+        check(time.monotonic() < end, f"{seconds} s have passed without: {what}")
+        time.sleep(pause)
+
+
+def folder():
+    """A new folder that every user may enter and write to."""
+    path = tempfile.mkdtemp()
+    os.chmod(path, 0o777)
+    return path
+
+
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+    return path
+
+
+class Process:
+    """A program with its output in a file; stands in its own session, ended by pid."""
+
+    def __init__(self, *argv, env=None, stdin=subprocess.DEVNULL, **more):
+        self.argv = [str(word) for word in argv]
+        self.path = os.path.join(folder(), "output")
+        environment = dict(os.environ)
+        for key, value in (env or {}).items():
+            if value is None:
+                environment.pop(key, None)
+            else:
+                environment[key] = str(value)
+        with open(self.path, "wb") as output:
+            self.popen = subprocess.Popen(
+                self.argv, stdin=stdin, stdout=output, stderr=output, env=environment, **more
+            )
+        self.pid = self.popen.pid
+        _started.append(self)
+
+    def output(self):
+        with open(self.path, errors="replace") as file:
+            return file.read()
+
+    def says(self, pattern, seconds=20):
+        """Wait until the output matches; returns the match."""
+
+        def seen():
+            found = re.search(pattern, self.output(), re.M)
+            if not found and self.popen.poll() is not None:
+                found = re.search(pattern, self.output(), re.M)
+                check(found, f"{self.argv} ended with {self.popen.returncode}: {self.output()}")
+            return found
+
+        return until(seconds, f"{pattern!r} from {self.argv}; output: {self.output()}", seen)
+
+    def wait(self, seconds=20):
+        """Exit status as a shell has it."""
+        try:
+            status = self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{self.argv} still runs after {seconds} s: {self.output()}")
+        return status if status >= 0 else 128 - status
+
+    def signal(self, number):
+        self.popen.send_signal(number)
+
+    def end(self, quiet=True):
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGCONT)
+            self.popen.terminate()
+            try:
+                self.popen.wait(15)
+            except subprocess.TimeoutExpired:
+                self.popen.kill()
+                self.popen.wait()
+        if not quiet:
+            print(f"--- output of {' '.join(self.argv)}", self.output(), sep="\n", flush=True)
+
+
+def preloaded(*argv, env=None, before=(), after=(), **more):
+    """A program with our library (between others) and nothing else of ours."""
+    libraries = [*before, LIBRARY, *after]
+    return Process(*argv, env={"LD_PRELOAD": ":".join(libraries), **(env or {})}, **more)
+
+
+def run(n, *argv, options=(), env=None, seconds=30, **more):
+    """`sockshard run`, once all copies listen."""
+    launcher = Process(COMMAND, "run", "-n", n, *options, "--", *argv, env=env, **more)
+    launcher.says(rf"\b{n} of {n} copies listen", seconds)
+    return launcher
+
+
+def call(*argv, seconds=30, env=None, text=True, **more):
+    """A program's whole run: status, output, errors."""
+    environment = {**os.environ, **(env or {})}
+    done = subprocess.run(
+        [str(word) for word in argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=seconds,
+        env=environment,
+        text=text,
+        **more,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+# --- status
+
+
+def status():
+    code, out, err = call(COMMAND, "status", "--json")
+    check(code in (0, 69), f"status --json ended with {code}: {err}")
+    try:
+        return json.loads(out)
+    except ValueError:
+        raise Failure(f"status --json printed no JSON: {out!r} {err!r}")
+
+
+def group(port, proto="tcp"):
+    """The group of a port, or None; several: a failure."""
+    ending = f":{port}"
+    found = [
+        g for g in status()["groups"] if g["proto"] == proto and g["address"].endswith(ending)
+    ]
+    check(len(found) < 2, f"more than one group on {proto} port {port}: {found}")
+    return found[0] if found else None
+
+
+def live(port, proto="tcp"):
+    """slot -> its entry, of the slots that are live"""
+    found = group(port, proto)
+    return {s["slot"]: s for s in found["slots"] if s["state"] == "live"} if found else {}
+
+
+def until_live(n, port, proto="tcp", seconds=20):
+    return until(
+        seconds,
+        f"{n} live slots on {proto} port {port}; status: {status()}",
+        lambda: len(live(port, proto)) == n and live(port, proto),
+    )
+
+
+# --- clients
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: end with RST, so that the same ports can be used again
+
+
+def tcp(port, message=b"", host="127.0.0.1", source=0, size=65536, to_end=False, seconds=20):
+    """One connection: send, receive once (or to the end), close with RST. Returns what came."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as client:
+        client.settimeout(seconds)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        if source:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            client.bind((host, source))
+        client.connect((host, port))
+        if message:
+            client.sendall(message)
+        answer = client.recv(size)
+        while to_end:
+            more = client.recv(size)
+            if not more:
+                break
+            answer += more
+        return answer
+
+
+def udp(port, message=b"?", host="127.0.0.1", source=0, tries=5):
+    """One question from a socket of its own. A lost datagram (a shard just died) is asked again."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as client:
+        client.settimeout(2)
+        client.bind((host, source))
+        for _ in range(tries):
+            client.sendto(message, (host, port))
+            try:
+                return client.recv(2048)
+            except socket.timeout:
+                continue
+        raise Failure(f"no answer from udp port {port} to {host} port {source}")
+
+
+def flows(ask, port, sources, hosts):
+    """(host, source port) -> "slot pid" as ident_server answers it"""
+    return {
+        (host, source): tuple(ask(port, b"?", host=host, source=source).decode().split())
+        for host in hosts
+        for source in sources
+    }
+
+
+def waits_for_nothing(pid):
+    """Has the process ended (a zombie counts)?"""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
