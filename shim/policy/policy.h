@@ -39,7 +39,8 @@ struct policy_rule {
 	uint8_t ip[16];   /* network order, as in struct addr */
 	int32_t hold_ms;  /* -1: not written */
 	int32_t stuck_ms; /* -1: not written; 0: never */
-	uint16_t column;  /* of the rule's first character, from 1 */
+	uint16_t column;  /* of the rule's first character, from 1; with line, within that line */
+	uint16_t line;    /* from 1; 0: the text has one line only */
 };
 
 struct policy {

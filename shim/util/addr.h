@@ -32,6 +32,9 @@ int addr_from_sockaddr(const struct sockaddr *sa, socklen_t len, struct addr *re
 /** addr_to_sockaddr - the reverse; returns the length written (scope id 0) */
 socklen_t addr_to_sockaddr(const struct addr *a, struct sockaddr_storage *ret);
 
+/** addr_unmap - an IPv4-mapped IPv6 address (::ffff:1.2.3.4) as IPv4; others as they are */
+struct addr addr_unmap(const struct addr *a);
+
 bool addr_equal(const struct addr *a, const struct addr *b);
 bool addr_is_wildcard(const struct addr *a);
 bool addr_is_multicast(const struct addr *a);
