@@ -33,11 +33,13 @@ struct os_listener {
 struct os {
 	const char *name; /* "Linux" */
 	unsigned caps;    /* what the system can do at best; os_probe() says what it does here */
+	bool dual_stack;  /* a dual-stack [::] socket is balanced for IPv4 too */
+	const char *no_balance; /* what happens instead of balancing, and the way out; NULL: it balances */
 
 	/**
 	 * share - set what makes a not yet bound socket join a balanced group
 	 * @why: on refusal the reason and the way out, one line
-	 * Returns 0; -ENOTSUP and why; -errno of setsockopt(2).
+	 * Returns 0; -ENOTSUP and why; -errno of setsockopt(2). After a failure the caller unshares.
 	 */
 	int (*share)(const struct sys *sys, int fd, const struct addr *addr, char why[OS_WHY_MAX]);
 
