@@ -1,0 +1,412 @@
+/* Deals the buckets. Two rounds by the same rules, first for homes among all slots listed, then for
+ * owners among the live ones: how many each gets (counts only), then which ones (few ranges). */
+#include "bucket.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define NOBODY (-1)
+
+struct party {
+	uint16_t slot;
+	uint16_t given; /* weight as the caller said */
+	bool live;
+	int64_t weight; /* weight in this round; 0: gets nothing */
+	int have, want; /* buckets */
+};
+
+struct round {
+	int n; /* parties, by slot number: the caller's order does not matter */
+	int cells;
+	int64_t total; /* of the weights */
+	struct party party[BUCKETS_MAX];
+	int16_t cell[BUCKETS_MAX]; /* bucket -> party, or NOBODY */
+};
+
+/* A piece that one party takes from another. */
+struct cut {
+	int start, len;
+	int score; /* 0: none */
+};
+
+static int min_int(int a, int b)
+{
+	return a < b ? a : b;
+}
+
+static int party_order(const void *a, const void *b)
+{
+	const struct party *x = a;
+	const struct party *y = b;
+
+	return (int)x->slot - (int)y->slot;
+}
+
+static int round_init(struct round *r, const struct bucket_slot *slots, size_t n)
+{
+	if (n > BUCKETS_MAX)
+		return -EINVAL;
+	r->n = (int)n;
+	for (int i = 0; i < r->n; i++) {
+		if (slots[i].slot == BUCKET_NONE)
+			return -EINVAL;
+		r->party[i] = (struct party){
+			.slot = slots[i].slot, .given = slots[i].weight, .live = slots[i].live};
+	}
+	qsort(r->party, n, sizeof(r->party[0]), party_order);
+	for (int i = 1; i < r->n; i++) {
+		if (r->party[i].slot == r->party[i - 1].slot)
+			return -EINVAL;
+	}
+	return 0;
+}
+
+static int party_of(const struct round *r, uint16_t slot)
+{
+	const struct party key = {.slot = slot};
+	const struct party *p =
+		bsearch(&key, r->party, (size_t)r->n, sizeof(r->party[0]), party_order);
+
+	return p ? (int)(p - r->party) : NOBODY;
+}
+
+/* Weight 0 counts only when nobody has more. */
+static void set_weights(struct round *r, bool live_only)
+{
+	r->total = 0;
+	for (int i = 0; i < r->n; i++) {
+		struct party *p = &r->party[i];
+
+		p->weight = live_only && !p->live ? 0 : p->given;
+		r->total += p->weight;
+	}
+	if (r->total > 0)
+		return;
+	for (int i = 0; i < r->n; i++) {
+		r->party[i].weight = r->party[i].live || !live_only;
+		r->total += r->party[i].weight;
+	}
+}
+
+/* Returns how many buckets nobody has. */
+static int count_cells(struct round *r)
+{
+	int unclaimed = 0;
+
+	for (int i = 0; i < r->n; i++)
+		r->party[i].have = 0;
+	for (int b = 0; b < r->cells; b++) {
+		if (r->cell[b] == NOBODY)
+			unclaimed++;
+		else
+			r->party[r->cell[b]].have++;
+	}
+	for (int i = 0; i < r->n; i++)
+		r->party[i].want = r->party[i].have;
+	return unclaimed;
+}
+
+/* Buckets above (or, negative, below) the share, times the total weight: exact in integers. */
+static int64_t excess(const struct round *r, const struct party *p)
+{
+	return p->want * r->total - r->cells * p->weight;
+}
+
+/* Who can spare one. Never the last bucket: its slot would come back as a newcomer. */
+static struct party *richest(struct round *r)
+{
+	struct party *best = NULL;
+	int64_t most = 0;
+
+	for (int i = 0; i < r->n; i++) {
+		int64_t e = excess(r, &r->party[i]);
+
+		if (e > most && r->party[i].want > 1) {
+			most = e;
+			best = &r->party[i];
+		}
+	}
+	return best;
+}
+
+static struct party *poorest(struct round *r)
+{
+	struct party *best = NULL;
+
+	for (int i = 0; i < r->n; i++) {
+		struct party *p = &r->party[i];
+
+		if (p->weight > 0 && (!best || excess(r, p) < excess(r, best)))
+			best = p;
+	}
+	return best;
+}
+
+/* Slots without a bucket get their share rounded down, but one at least where anybody can spare it.
+ */
+static int want_newcomers(struct round *r, int unclaimed)
+{
+	for (int i = 0; i < r->n; i++) {
+		struct party *p = &r->party[i];
+		int goal = (int)(r->cells * p->weight / r->total);
+
+		if (p->have > 0 || p->weight == 0)
+			continue;
+		if (goal == 0)
+			goal = 1;
+		for (; p->want < goal; p->want++) {
+			struct party *from;
+
+			if (unclaimed > 0) {
+				unclaimed--;
+				continue;
+			}
+			from = richest(r);
+			if (!from)
+				return 0;
+			from->want--;
+		}
+	}
+	return unclaimed;
+}
+
+static void want_unclaimed(struct round *r, int unclaimed)
+{
+	for (; unclaimed > 0; unclaimed--)
+		poorest(r)->want++;
+}
+
+/* Joining and leaving keep every slot within one bucket of its share (with equal weights; within
+ * two otherwise), so two and more means that a weight was changed. */
+static void want_changed_weights(struct round *r)
+{
+	bool changed = false;
+
+	for (int i = 0; i < r->n; i++) {
+		int64_t e = excess(r, &r->party[i]);
+
+		changed |= e >= 2 * r->total || e <= -2 * r->total;
+	}
+	while (changed) {
+		struct party *from = richest(r);
+		struct party *to = poorest(r);
+
+		if (!from || excess(r, from) - excess(r, to) <= r->total)
+			return;
+		from->want--;
+		to->want++;
+	}
+}
+
+static int need(const struct round *r, int who)
+{
+	return r->party[who].want - r->party[who].have;
+}
+
+static void give(struct round *r, int bucket, int who)
+{
+	if (r->cell[bucket] != NOBODY)
+		r->party[r->cell[bucket]].have--;
+	r->cell[bucket] = (int16_t)who;
+	r->party[who].have++;
+}
+
+/* Unclaimed buckets go to the neighbour first: that makes no new range. */
+static void extend_neighbours(struct round *r)
+{
+	for (int b = 1; b < r->cells; b++) {
+		int left = r->cell[b - 1];
+
+		if (r->cell[b] == NOBODY && left != NOBODY && need(r, left) > 0)
+			give(r, b, left);
+	}
+	for (int b = r->cells - 2; b >= 0; b--) {
+		int right = r->cell[b + 1];
+
+		if (r->cell[b] == NOBODY && right != NOBODY && need(r, right) > 0)
+			give(r, b, right);
+	}
+}
+
+static void fill_unclaimed(struct round *r)
+{
+	int who = 0;
+
+	for (int b = 0; b < r->cells; b++) {
+		if (r->cell[b] != NOBODY)
+			continue;
+		while (who < r->n && need(r, who) <= 0)
+			who++;
+		if (who == r->n)
+			return;
+		give(r, b, who);
+	}
+}
+
+static int run_end(const struct round *r, int start)
+{
+	int end = start + 1;
+
+	while (end < r->cells && r->cell[end] == r->cell[start])
+		end++;
+	return end;
+}
+
+static int spare_at(const struct round *r, int bucket)
+{
+	if (bucket < 0 || bucket >= r->cells || r->cell[bucket] == NOBODY)
+		return 0;
+	return need(r, r->cell[bucket]) < 0 ? -need(r, r->cell[bucket]) : 0;
+}
+
+/* What the taker would cut out of the run: best beside its own (no new range), then the whole run
+ * (none either), then an end (one new range) beside somebody else who has to give. */
+static struct cut cut_run(const struct round *r, int taker, int start, int end)
+{
+	bool mine_left = start > 0 && r->cell[start - 1] == taker;
+	bool mine_right = end < r->cells && r->cell[end] == taker;
+	int most = need(r, taker);
+	int len = min_int(min_int(end - start, spare_at(r, start)), most);
+	int left = spare_at(r, start - 1);
+	int right = spare_at(r, end);
+	struct cut c = {.start = start, .len = len, .score = len};
+
+	if (len <= 0)
+		return (struct cut){0};
+	if (mine_right || (!mine_left && right > left))
+		c.start = end - len;
+	if (mine_left || mine_right)
+		c.score += 4 * BUCKETS_MAX;
+	else if (len == end - start)
+		c.score += 2 * BUCKETS_MAX;
+	else
+		c.score = min_int(len + (right > left ? right : left), most);
+	return c;
+}
+
+static void take_pieces(struct round *r, int taker)
+{
+	while (need(r, taker) > 0) {
+		struct cut best = {0};
+
+		for (int s = 0, e; s < r->cells; s = e) {
+			struct cut c;
+
+			e = run_end(r, s);
+			c = cut_run(r, taker, s, e);
+			if (c.score > best.score)
+				best = c;
+		}
+		if (best.score == 0)
+			return;
+		for (int b = best.start; b < best.start + best.len; b++)
+			give(r, b, taker);
+	}
+}
+
+static void move_cells(struct round *r)
+{
+	extend_neighbours(r);
+	fill_unclaimed(r);
+	for (int i = 0; i < r->n; i++)
+		take_pieces(r, i);
+}
+
+static void deal_homes(struct round *r, struct bucket_table *t)
+{
+	set_weights(r, false);
+	for (int b = 0; b < r->cells; b++) {
+		int who = party_of(r, t->home[b]);
+
+		r->cell[b] = (int16_t)(who != NOBODY && r->party[who].weight > 0 ? who : NOBODY);
+	}
+	want_unclaimed(r, want_newcomers(r, count_cells(r)));
+	want_changed_weights(r);
+	/* a bucket whose home is gone becomes at home where it is now: no flow moves */
+	for (int b = 0; b < r->cells; b++) {
+		int who = party_of(r, t->owner[b]);
+
+		if (r->cell[b] == NOBODY && who != NOBODY && need(r, who) > 0)
+			give(r, b, who);
+	}
+	move_cells(r);
+	for (int b = 0; b < r->cells; b++)
+		t->home[b] = r->party[r->cell[b]].slot;
+}
+
+static int deal_owners(struct round *r, struct bucket_table *t)
+{
+	int moved = 0;
+
+	set_weights(r, true);
+	if (r->total == 0)
+		return 0;
+	for (int b = 0; b < r->cells; b++) {
+		int home = party_of(r, t->home[b]);
+		int owner = party_of(r, t->owner[b]);
+
+		r->cell[b] = NOBODY;
+		if (r->party[home].weight > 0)
+			r->cell[b] = (int16_t)home;
+		else if (owner != NOBODY && r->party[owner].weight > 0)
+			r->cell[b] = (int16_t)owner;
+	}
+	want_unclaimed(r, count_cells(r));
+	move_cells(r);
+	for (int b = 0; b < r->cells; b++) {
+		uint16_t slot = r->party[r->cell[b]].slot;
+
+		moved += t->owner[b] != slot;
+		t->owner[b] = slot;
+	}
+	return moved;
+}
+
+static void double_buckets(struct bucket_table *t)
+{
+	for (int b = t->n - 1; b >= 0; b--) {
+		t->owner[2 * b] = t->owner[2 * b + 1] = t->owner[b];
+		t->home[2 * b] = t->home[2 * b + 1] = t->home[b];
+	}
+	t->n = (uint16_t)(2 * t->n);
+}
+
+void bucket_init(struct bucket_table *t)
+{
+	t->n = BUCKETS_MIN;
+	for (int b = 0; b < BUCKETS_MAX; b++)
+		t->owner[b] = t->home[b] = BUCKET_NONE;
+}
+
+int bucket_deal(struct bucket_table *t, const struct bucket_slot *slots, size_t n)
+{
+	struct round r;
+	int err = round_init(&r, slots, n);
+
+	if (err < 0)
+		return err;
+	while (t->n < BUCKETS_MAX && t->n < 4 * n)
+		double_buckets(t);
+	r.cells = t->n;
+	if (n == 0) {
+		for (int b = 0; b < r.cells; b++)
+			t->home[b] = BUCKET_NONE;
+		return 0;
+	}
+	deal_homes(&r, t);
+	return deal_owners(&r, t);
+}
+
+unsigned bucket_count(const struct bucket_table *t, uint16_t slot)
+{
+	unsigned count = 0;
+
+	for (int b = 0; b < t->n; b++)
+		count += t->owner[b] == slot;
+	return count;
+}
+
+unsigned bucket_of_hash(const struct bucket_table *t, uint32_t hash)
+{
+	return (unsigned)((uint64_t)hash * t->n >> 32);
+}
