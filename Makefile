@@ -73,6 +73,8 @@ UNIT       := $(UNIT_SRC:%.c=$(BUILD)/%)
 FUZZ       := $(FUZZ_SRC:%.c=$(BUILD)/%)
 HELPERS    := $(HELPER_SRC:%.c=$(BUILD)/%)
 JOBS        = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell getconf _NPROCESSORS_ONLN))
+MUSL_CC    := $(if $(shell command -v musl-gcc),musl-gcc -idirafter /usr/include \
+                -idirafter /usr/include/$(shell gcc -dumpmachine),$(CC))
 SANE       := -fno-omit-frame-pointer -fno-sanitize-recover=all
 
 deps:
@@ -84,7 +86,7 @@ deps-demo:
 # Each step in a make of its own: what a step installs or builds must be there before the next looks.
 check: deps
 	@$(MAKE) --no-print-directory $(JOBS) all unit-built helpers
-	@$(MAKE) --no-print-directory $(JOBS) asan-built ubsan-built fuzz-built
+	@$(MAKE) --no-print-directory $(JOBS) asan-built ubsan-built fuzz-built musl-built
 	@BUILD='$(BUILD)' tests/run
 
 unit: unit-built
@@ -117,6 +119,13 @@ fuzz-built:
 
 fuzzers: $(FUZZ)
 
+musl-built: $(BUILD)/tests/support/ident_server_musl
+	@$(MAKE) --no-print-directory BUILD='$(BUILD)/musl' CC='$(MUSL_CC)' all
+
+$(BUILD)/tests/support/ident_server_musl: tests/support/ident_server.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(MUSL_CC) -std=gnu11 -O1 -g $(WARN) -D_GNU_SOURCE -o $@ $<
+
 $(BUILD)/libtest.a: $(call obj,$(TEST_LIB))
 	$(call say,AR,$@)rm -f $@ && ar rcs $@ $^
 
@@ -135,7 +144,7 @@ $(HELPERS): $(BUILD)/%: %.c
 	  $(if $(filter lib_%,$(notdir $*)),-shared -fPIC) -o $@ $< -ldl -pthread
 
 .PHONY: deps deps-demo check unit check-asan check-ubsan fuzz-short unit-built helpers asan-built \
-        ubsan-built fuzz-built fuzzers
+        ubsan-built fuzz-built fuzzers musl-built
 # --- tests end
 
 .PHONY: all clean
