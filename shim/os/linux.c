@@ -42,8 +42,7 @@
 #define SO_COOKIE 57 /* asm-generic; since Linux 4.12 */
 #endif
 
-#define LINUX_MEMBERS_MAX 32768 /* net/core/sock_reuseport.c: the array doubles up to U16_MAX / 2  \
-				 */
+#define LINUX_MEMBERS_MAX 32768 /* net/core/sock_reuseport.c, reuseport_grow() */
 
 /* SO_REUSEPORT first: it is the one that can be refused, and then nothing has changed. SO_REUSEADDR
  * on TCP, because connections accepted by an earlier run without us block the port for sockets that

@@ -34,7 +34,7 @@ struct os {
 	const char *name; /* "Linux" */
 	unsigned caps;    /* what the system can do at best; os_probe() says what it does here */
 	bool dual_stack;  /* a dual-stack [::] socket is balanced for IPv4 too */
-	const char *no_balance; /* what happens instead of balancing, and the way out; NULL: it balances */
+	const char *no_balance; /* what happens instead, and the way out; NULL: it balances */
 
 	/**
 	 * share - set what makes a not yet bound socket join a balanced group

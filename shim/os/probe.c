@@ -233,8 +233,7 @@ static int probe_balance(struct probe *p, unsigned shares[PROBE_MEMBERS])
 			return r;
 		shares[r]++;
 	}
-	/* an honest hash leaves one of three without any of 60 once in ten thousand million times
-	 */
+	/* by chance one of three gets none of 60 once in ten thousand million times */
 	for (size_t i = 0; i < PROBE_MEMBERS; i++) {
 		if (shares[i] == 0)
 			return probe_why(p, "the kernel does not balance the listeners", 0);
@@ -270,9 +269,10 @@ static int probe_steer(struct probe *p)
 	return r;
 }
 
+/* Does the kernel list our three, and nobody else? */
 static bool probe_lists(const struct probe *p)
 {
-	struct os_listener found[PROBE_MEMBERS + PROBE_ODD];
+	struct os_listener found[PROBE_MEMBERS + 1];
 	int fd, n;
 
 	fd = p->os->listeners_open();
