@@ -25,7 +25,7 @@ enum wire_type {
 	WIRE_LEAVE,      /* shard: has closed or is about to disconnect its socket */
 	WIRE_CLAIM,      /* a forked process accepts from a socket it inherited, proven by token */
 	WIRE_OWN_PROGRAM, /* shard: its server attached a program of its own */
-	WIRE_CLEAN_EXIT, /* shard: exit(3) runs; no reply */
+	WIRE_CLEAN_EXIT, /* shard: exit(3) runs */
 	WIRE_REGISTER,   /* launcher: n slots of a group are mine */
 	WIRE_STOPPING,   /* launcher: what ends from now on ends on purpose */
 	WIRE_GIVE_UP,    /* launcher: this slot is not restarted any more */
@@ -94,6 +94,19 @@ struct wire_joined { /* WIRE_JOINED */
 	uint8_t token[WIRE_TOKEN];
 };
 
+enum wire_leave {
+	WIRE_CLOSED = 1,   /* the last descriptor of the process is closed */
+	WIRE_SHUT_RD,      /* the keeper is to shut it down, then reply */
+	WIRE_SHUT_RDWR,
+	WIRE_DISCONNECT,   /* the keeper is to connect(AF_UNSPEC) it, then reply */
+	WIRE_CONNECTING,   /* UDP: the server connects it right after the reply */
+};
+
+struct wire_leave_body {
+	uint32_t action; /* enum wire_leave */
+	uint32_t zero;
+};
+
 struct wire_claim {
 	uint8_t token[WIRE_TOKEN];
 };
@@ -142,6 +155,7 @@ struct wire_packet {
 		struct wire_join join;
 		struct wire_joined joined;
 		struct wire_claim claim;
+		struct wire_leave_body leave;
 		struct wire_register reg;
 		struct wire_slot slot;
 		struct wire_status_group group;

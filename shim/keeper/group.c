@@ -1,0 +1,331 @@
+/* See group.h. */
+#include "group.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "../policy/policy.h"
+#include "../steer/program.h"
+#include "../util/log.h"
+#include "member.h"
+
+#define LISTENERS_MAX INDEX_MAX
+
+/* Scratch space of the one thread there is: too large for the stack. */
+static struct os_listener listed[LISTENERS_MAX];
+static uint64_t cookies[LISTENERS_MAX];
+static struct program_insn program[PROGRAM_MAX];
+static struct bucket_slot dealt[BUCKETS_MAX];
+static uint32_t index_of[BUCKETS_MAX];
+
+static bool same_uid_group(const struct keeper *k, const struct os_listener *l)
+{
+	return l->uid == k->uid;
+}
+
+/* Would the kernel let two sockets of one program overlap like this without us? */
+static bool overlap_is_their_own(const struct wire_reserve *want, bool other_sharing,
+                                 bool other_reuse)
+{
+	return (want->own_sharing && other_sharing) ||
+	       (want->addr.proto == IPPROTO_UDP && want->reuse_addr && other_reuse);
+}
+
+/* A foreign socket on an overlapping address: without us the server would get EADDRINUSE. */
+static bool foreign_in_the_way(struct keeper *k, const struct wire_reserve *want)
+{
+	int n;
+
+	if (want->own_sharing || (want->addr.proto == IPPROTO_UDP && want->reuse_addr) || k->diag < 0)
+		return false;
+	n = k->os->listeners(k->diag, want->addr.proto, want->addr.port, listed, LISTENERS_MAX);
+	for (int i = 0; i < n; i++)
+		if (addr_overlaps(&listed[i].addr, &want->addr) &&
+		    member_by_cookie(k, listed[i].cookie) == NONE)
+			return true;
+	return false;
+}
+
+static int make(struct keeper *k, const struct wire_reserve *want)
+{
+	for (int i = 0; i < GROUPS_MAX; i++) {
+		struct group *g = &k->groups[i];
+
+		if (g->used)
+			continue;
+		memset(g, 0, sizeof(*g));
+		g->used = true;
+		g->addr = want->addr;
+		memcpy(g->name, want->group, sizeof(g->name));
+		g->key = want->key;
+		g->hold_ms = (int32_t)want->hold_ms;
+		g->own_sharing = want->own_sharing;
+		g->reuse_addr = want->reuse_addr;
+		g->list_at = NEVER;
+		if (getrandom(&g->seed, sizeof(g->seed), GRND_NONBLOCK) != sizeof(g->seed))
+			g->seed = (uint32_t)k->now * 2654435761u;
+		bucket_init(&g->table);
+		if (k->group_top <= i)
+			k->group_top = i + 1;
+		return i;
+	}
+	return -ENOSPC;
+}
+
+int group_reserve(struct keeper *k, const struct wire_reserve *want)
+{
+	char text[ADDR_TEXT_MAX], other[ADDR_TEXT_MAX];
+	int found = NONE;
+
+	for (int i = 0; i < k->group_top; i++) {
+		struct group *g = &k->groups[i];
+		bool same;
+
+		if (!g->used || !addr_overlaps(&g->addr, &want->addr))
+			continue;
+		same = addr_equal(&g->addr, &want->addr);
+		if (same && strcmp(g->name, want->group) == 0) {
+			found = i;
+			continue;
+		}
+		if (!same && overlap_is_their_own(want, g->own_sharing, g->reuse_addr))
+			continue;
+		log_info("%s of group '%s' refused: %s belongs to group '%s'",
+		         addr_format(&want->addr, text, sizeof(text)), want->group,
+		         addr_format(&g->addr, other, sizeof(other)), g->name);
+		return -EADDRINUSE;
+	}
+	if (found != NONE) {
+		k->groups[found].own_sharing &= want->own_sharing != 0;
+		k->groups[found].reuse_addr &= want->reuse_addr != 0;
+		return found;
+	}
+	if (foreign_in_the_way(k, want)) {
+		log_info("%s refused: a socket that is not ours has it",
+		         addr_format(&want->addr, text, sizeof(text)));
+		return -EADDRINUSE;
+	}
+	return make(k, want);
+}
+
+void group_release_if_empty(struct keeper *k, int group)
+{
+	struct group *g = &k->groups[group];
+
+	for (int i = 0; i < k->member_top; i++)
+		if (k->members[i].used && k->members[i].group == group)
+			return;
+	for (int i = 0; i < k->conn_top; i++)
+		if (k->conn[i].used && k->conn[i].group == group)
+			return;
+	g->used = false;
+}
+
+/* The kernel's group: exactly the address, the same creator's uid (inet_reuseport_add_sock). */
+static size_t keep_group(const struct keeper *k, const struct group *g, size_t n)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (addr_equal(&listed[i].addr, &g->addr) && same_uid_group(k, &listed[i]))
+			cookies[kept++] = listed[i].cookie;
+	return kept;
+}
+
+/* Where the kernel cannot be asked: our own sockets, in the order we made them join. */
+static size_t only_ours(const struct keeper *k, int group)
+{
+	size_t n = 0;
+
+	for (int i = 0; i < k->member_top && n < LISTENERS_MAX; i++)
+		if (k->members[i].used && k->members[i].group == group &&
+		    k->members[i].state != WIRE_STARTING)
+			cookies[n++] = k->members[i].cookie;
+	return n;
+}
+
+int group_list(struct keeper *k, int group)
+{
+	struct group *g = &k->groups[group];
+	size_t n;
+	int r = -ENOTSUP;
+
+	if (k->diag >= 0)
+		r = k->os->listeners(k->diag, g->addr.proto, g->addr.port, listed, LISTENERS_MAX);
+	n = r >= 0 ? keep_group(k, g, (size_t)r) : only_ours(k, group);
+	index_update(&g->map, cookies, n);
+	g->list_at = NEVER;
+	for (unsigned i = 0; i < g->map.n; i++)
+		if (member_by_cookie(k, g->map.e[i].cookie) == NONE)
+			g->list_at = k->now + STRANGER_MS;
+	return r < 0 ? r : 0;
+}
+
+size_t group_strangers(struct keeper *k, int group, struct os_listener *ret, size_t max)
+{
+	struct group *g = &k->groups[group];
+	size_t kept = 0;
+	int n;
+
+	if (k->diag < 0)
+		return 0;
+	n = k->os->listeners(k->diag, g->addr.proto, g->addr.port, listed, LISTENERS_MAX);
+	for (int i = 0; i < n && kept < max; i++)
+		if (addr_overlaps(&listed[i].addr, &g->addr) &&
+		    member_by_cookie(k, listed[i].cookie) == NONE)
+			ret[kept++] = listed[i];
+	return kept;
+}
+
+/* Slots that take part, and those whose home waits for them. */
+static size_t list_slots(struct keeper *k, int group, bool *ret_live)
+{
+	struct group *g = &k->groups[group];
+	static uint8_t seen[BUCKETS_MAX]; /* 1: home kept, 2: live */
+	size_t n = 0;
+
+	memset(seen, 0, sizeof(seen));
+	*ret_live = false;
+	for (int i = 0; i < k->member_top; i++) {
+		const struct member *m = &k->members[i];
+
+		if (!m->used || m->group != group || m->slot >= BUCKETS_MAX ||
+		    m->state == WIRE_STARTING || m->state == WIRE_DRAINING)
+			continue;
+		seen[m->slot] |= 1;
+		if (member_takes(m)) {
+			seen[m->slot] |= 2;
+			*ret_live = true;
+		}
+	}
+	for (uint32_t s = 0; s < BUCKETS_MAX; s++) {
+		if (g->slots[s].home_until > k->now ||
+		    (g->slots[s].generation > 0 && group_supervised(k, group, s)))
+			seen[s] |= 1;
+		if (!seen[s])
+			continue;
+		dealt[n].slot = (uint16_t)s;
+		dealt[n].weight = 1;
+		dealt[n].live = (seen[s] & 2) != 0;
+		n++;
+	}
+	return n;
+}
+
+static void not_steered(struct group *g, const char *why)
+{
+	char text[ADDR_TEXT_MAX];
+
+	if (strcmp(g->why, why) != 0 && *why)
+		log_warn("%s group '%s' is not steered: %s",
+		         addr_format(&g->addr, text, sizeof(text)), g->name, why);
+	(void)snprintf(g->why, sizeof(g->why), "%s", why);
+	g->steered = false;
+}
+
+/* Which index each slot has; false: an order that cannot be proven. Any member to attach by. */
+static bool find_indices(struct keeper *k, int group, int *ret_fd)
+{
+	const struct group *g = &k->groups[group];
+
+	*ret_fd = NONE;
+	memset(index_of, 0xff, sizeof(index_of));
+	for (int i = 0; i < k->member_top; i++) {
+		const struct member *m = &k->members[i];
+		int index;
+
+		if (!m->used || m->group != group || m->state == WIRE_STARTING)
+			continue;
+		index = index_find(&g->map, m->cookie);
+		if (index == -ENOENT)
+			continue; /* disconnected behind our back */
+		*ret_fd = m->fd;
+		if (index == -EAGAIN)
+			return false;
+		if (m->slot < BUCKETS_MAX && (member_takes(m) || index_of[m->slot] == UINT32_MAX))
+			index_of[m->slot] = (uint32_t)index;
+	}
+	return true;
+}
+
+void group_steer(struct keeper *k, int group)
+{
+	struct group *g = &k->groups[group];
+	struct program_key key = { .seed = g->seed, .with_port = g->key == POLICY_KEY_FLOW };
+	bool live, known;
+	size_t n = list_slots(k, group, &live);
+	int fd, len, r;
+
+	if (n > 0)
+		(void)bucket_deal(&g->table, dealt, n);
+	if (g->own_program) {
+		not_steered(g, "a server attached a program of its own");
+		return;
+	}
+	known = find_indices(k, group, &fd);
+	if (fd == NONE)
+		return;
+	if (!(k->os->caps & OS_STEER)) {
+		not_steered(g, "this system has no way to steer");
+		return;
+	}
+	if (!known) {
+		(void)k->os->attach(k->sys, fd, NULL, 0);
+		not_steered(g, "the order of the kernel's array is not certain (sockets that are not ours)");
+		return;
+	}
+	len = program_build(&g->table, &key, index_of, BUCKETS_MAX, program, PROGRAM_MAX);
+	r = len < 0 ? len : k->os->attach(k->sys, fd, program, (unsigned)len);
+	if (r < 0) {
+		char why[sizeof(g->why)];
+
+		(void)snprintf(why, sizeof(why), "attaching the program failed: %s", strerror(-r));
+		not_steered(g, why);
+		return;
+	}
+	g->steered = true;
+	g->why[0] = '\0';
+}
+
+bool group_supervised(const struct keeper *k, int group, uint32_t slot)
+{
+	for (int i = 0; i < k->conn_top; i++) {
+		const struct conn *c = &k->conn[i];
+
+		if (c->used && c->role == WIRE_LAUNCHER && c->n > 0 && c->fd != NONE && !c->stopping &&
+		    slot >= c->first && slot < c->first + c->n &&
+		    strcmp(c->launch, k->groups[group].name) == 0 &&
+		    !(c->given_up[slot / 8] & (1u << (slot % 8))))
+			return true;
+	}
+	return false;
+}
+
+static bool slot_taken(const struct keeper *k, int group, uint32_t slot)
+{
+	for (int i = 0; i < k->member_top; i++) {
+		const struct member *m = &k->members[i];
+
+		if (m->used && m->group == group && m->slot == slot && m->state != WIRE_ORPHAN)
+			return true;
+	}
+	return false;
+}
+
+int group_pick_slot(const struct keeper *k, int group, const struct conn *conn, bool *ret_taken)
+{
+	uint32_t want = conn->want.slot;
+
+	*ret_taken = false;
+	if (want < BUCKETS_MAX) {
+		if (!slot_taken(k, group, want))
+			return (int)want;
+		*ret_taken = true;
+	}
+	for (uint32_t s = 0; s < BUCKETS_MAX; s++)
+		if (!slot_taken(k, group, s) && !group_supervised(k, group, s))
+			return (int)s;
+	return -ENOSPC;
+}

@@ -1,0 +1,33 @@
+/* Groups: reserving an address, mirroring the kernel's array, dealing buckets and steering. */
+#ifndef SOCKSHARD_KEEPER_GROUP_H
+#define SOCKSHARD_KEEPER_GROUP_H
+
+#include "state.h"
+
+/**
+ * group_reserve - may a shard bind this address under this name
+ *
+ * Returns the group, made when it is new; -EADDRINUSE: the address overlaps with another name or
+ * address of ours, or with a foreign socket, as the server would have found without us; -ENOSPC.
+ */
+int group_reserve(struct keeper *k, const struct wire_reserve *want);
+
+/** group_release - forget a group that nobody holds or has reserved */
+void group_release_if_empty(struct keeper *k, int group);
+
+/** group_list - bring the index map in line with the kernel; 0, -ENOTSUP or -errno */
+int group_list(struct keeper *k, int group);
+
+/** group_steer - deal the buckets to the live shards and attach the program */
+void group_steer(struct keeper *k, int group);
+
+/** group_supervised - does a launcher look after this slot */
+bool group_supervised(const struct keeper *k, int group, uint32_t slot);
+
+/** group_pick_slot - the slot for a newcomer; *ret_taken: the wanted one is held by a live process */
+int group_pick_slot(const struct keeper *k, int group, const struct conn *conn, bool *ret_taken);
+
+/** group_strangers - listed sockets of the group's port that are not ours: at most max */
+size_t group_strangers(struct keeper *k, int group, struct os_listener *ret, size_t max);
+
+#endif

@@ -1,0 +1,149 @@
+/* See process.h. Formats: proc(5). */
+#include "process.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../util/num.h"
+
+#define PF_EXITING 0x4u /* include/linux/sched.h; field 9 of /proc/PID/stat */
+
+static ssize_t read_file(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd == -1)
+		return -errno;
+	n = read(fd, buf, size - 1);
+	if (n == -1)
+		n = -errno;
+	close(fd);
+	if (n >= 0)
+		buf[n] = '\0';
+	return n;
+}
+
+int process_pidfd_pid(int pidfd)
+{
+	char path[40], text[512];
+	const char *p;
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+	n = read_file(path, text, sizeof(text));
+	if (n < 0)
+		return (int)n;
+	p = strstr(text, "\nPid:\t");
+	if (!p)
+		return -EBADF;
+	p += strlen("\nPid:\t");
+	if (strncmp(p, "-1", 2) == 0)
+		return -ESRCH;
+	return atoi(p); /* written by the kernel */
+}
+
+bool process_exiting(uint32_t pid)
+{
+	char path[32], text[1024];
+	const char *p;
+	unsigned flags;
+	char state;
+
+	(void)snprintf(path, sizeof(path), "/proc/%u/stat", pid);
+	if (read_file(path, text, sizeof(text)) < 0)
+		return true;
+	p = strrchr(text, ')'); /* the command's name may contain anything */
+	if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2)
+		return false;
+	return state == 'Z' || state == 'X' || (flags & PF_EXITING);
+}
+
+int process_holds(uint32_t pid, uint64_t inode)
+{
+	char path[300], link[64], want[64];
+	struct dirent *e;
+	DIR *dir;
+	int r = 0;
+
+	(void)snprintf(want, sizeof(want), "socket:[%llu]", (unsigned long long)inode);
+	(void)snprintf(path, sizeof(path), "/proc/%u/fd", pid);
+	dir = opendir(path);
+	if (!dir)
+		return -errno;
+	while (r == 0 && (e = readdir(dir))) {
+		ssize_t n;
+
+		(void)snprintf(path, sizeof(path), "/proc/%u/fd/%s", pid, e->d_name);
+		n = readlink(path, link, sizeof(link) - 1);
+		if (n == -1) {
+			if (errno == EACCES || errno == EPERM)
+				r = -errno;
+			continue;
+		}
+		link[n] = '\0';
+		r = strcmp(link, want) == 0;
+	}
+	closedir(dir);
+	return r;
+}
+
+uint32_t process_holder(uint64_t inode, char *ret_command, size_t size)
+{
+	uint32_t found = 0;
+	struct dirent *e;
+	char path[32];
+	DIR *dir = opendir("/proc");
+
+	ret_command[0] = '\0';
+	if (!dir)
+		return 0;
+	while (!found && (e = readdir(dir))) {
+		long pid;
+
+		if (num_parse(e->d_name, strlen(e->d_name), 1, INT32_MAX, &pid) < 0)
+			continue;
+		if ((pid_t)pid != getpid() && process_holds((uint32_t)pid, inode) == 1)
+			found = (uint32_t)pid;
+	}
+	closedir(dir);
+	if (found) {
+		(void)snprintf(path, sizeof(path), "/proc/%u/comm", found);
+		if (read_file(path, ret_command, size) < 0)
+			ret_command[0] = '\0';
+		ret_command[strcspn(ret_command, "\n")] = '\0';
+	}
+	return found;
+}
+
+static bool ends_with(const char *text, size_t n, const char *end)
+{
+	size_t e = strlen(end);
+
+	return n > e && strncmp(text + n - e, end, e) == 0;
+}
+
+void process_service(char *ret_name, size_t size)
+{
+	char text[4096], *line, *rest = text;
+
+	ret_name[0] = '\0';
+	if (read_file("/proc/self/cgroup", text, sizeof(text)) < 0)
+		return;
+	while ((line = strsep(&rest, "\n"))) {
+		char *part, *path = strchr(line, '/');
+
+		while (path && (part = strsep(&path, "/"))) {
+			size_t n = strlen(part);
+
+			if (ends_with(part, n, ".service") || ends_with(part, n, ".scope"))
+				(void)snprintf(ret_name, size, "%s", part);
+		}
+	}
+}

@@ -1,0 +1,24 @@
+/* What /proc and a pidfd tell about another process. Read-only; pids are of our own pid namespace. */
+#ifndef SOCKSHARD_KEEPER_PROCESS_H
+#define SOCKSHARD_KEEPER_PROCESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/** process_pidfd_pid - whose pidfd this is: the pid, 0: of another namespace; -EBADF: none, -ESRCH */
+int process_pidfd_pid(int pidfd);
+
+/** process_exiting - has it begun to end (PF_EXITING), or is it gone */
+bool process_exiting(uint32_t pid);
+
+/** process_holds - has it a descriptor of the socket with this inode: 1, 0; -EACCES, -ESRCH ... */
+int process_holds(uint32_t pid, uint64_t inode);
+
+/** process_holder - some process that holds it, and its command's name; 0: not found */
+uint32_t process_holder(uint64_t inode, char *ret_command, size_t size);
+
+/** process_service - the systemd unit whose end would end us too; empty when there is none */
+void process_service(char *ret_name, size_t size);
+
+#endif

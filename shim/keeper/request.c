@@ -1,0 +1,277 @@
+/* One function per message. A peer that breaks the protocol is closed; one that asks for what cannot
+ * be gets -errno. */
+#include "request.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "../policy/policy.h"
+#include "../util/log.h"
+#include "../util/version.h"
+#include "group.h"
+#include "member.h"
+#include "process.h"
+
+static int reply(struct keeper *k, const struct conn *c, struct wire_packet *p, uint32_t seq,
+                 int result)
+{
+	p->head.seq = seq;
+	p->head.result = result;
+	return wire_send(k->sys, c->fd, p, MSG_DONTWAIT);
+}
+
+static int on_hello(struct keeper *k, int conn, struct wire_packet *p)
+{
+	struct conn *c = &k->conn[conn];
+	const struct wire_hello *h = &p->body.hello;
+	uint32_t seq = p->head.seq;
+	int r = 0, pid;
+
+	if (h->role < WIRE_SHARD || h->role > WIRE_CONTROL || (c->foreign && h->role != WIRE_SHARD))
+		return -EPERM;
+	if (h->version_min > WIRE_VERSION || h->version_max < WIRE_VERSION)
+		r = -EPROTONOSUPPORT;
+	c->role = h->role;
+	if (c->pid == 0)
+		c->pid = h->pid; /* another pid namespace: only for people to read */
+	if (p->n_fds == 1 && r == 0) {
+		/* It must be the pidfd of the very process that connected. */
+		pid = process_pidfd_pid(p->fds[0]);
+		if (pid >= 0 && (pid == 0 || (uint32_t)pid == c->pid)) {
+			r = conn_watch_process(k, conn, p->fds[0]);
+			p->fds[0] = NONE;
+		} else {
+			r = -EBADF;
+		}
+	}
+	wire_close_fds(k->sys, p);
+	if (r == 0)
+		c->state = CONN_READY;
+	memset(&p->body, 0, sizeof(p->body));
+	p->head.type = WIRE_HELLO;
+	p->body.hello.version_min = p->body.hello.version_max = WIRE_VERSION;
+	p->body.hello.pid = (uint32_t)getpid();
+	strcpy(p->body.hello.version, SOCKSHARD_VERSION);
+	memcpy(p->body.hello.service, k->service, sizeof(p->body.hello.service));
+	return reply(k, c, p, seq, r);
+}
+
+static bool want_is_valid(const struct wire_reserve *w)
+{
+	return (w->addr.proto == IPPROTO_TCP || w->addr.proto == IPPROTO_UDP) &&
+	       (w->addr.family == AF_INET || w->addr.family == AF_INET6) && w->addr.v6only <= 1 &&
+	       w->addr.port != 0 && memchr(w->group, '\0', sizeof(w->group)) &&
+	       w->key <= POLICY_KEY_SRC && w->hold_ms <= 86400000 && w->weight <= 1000 &&
+	       (w->slot < BUCKETS_MAX || w->slot == WIRE_SLOT_ANY);
+}
+
+/* The page that the shards of a listener count in. Sealed, so that nobody can make us fault on it. */
+static int make_page(struct conn *c, int *ret_fd)
+{
+	int fd = memfd_create("sockshard-counter", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	void *page;
+
+	if (fd == -1)
+		return -errno;
+	if (ftruncate(fd, sizeof(struct counter_page)) == -1 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == -1) {
+		close(fd);
+		return -errno;
+	}
+	page = mmap(NULL, sizeof(struct counter_page), PROT_READ, MAP_SHARED, fd, 0);
+	if (page == MAP_FAILED) {
+		close(fd);
+		return -ENOMEM;
+	}
+	c->page = page;
+	*ret_fd = fd;
+	return 0;
+}
+
+static int on_reserve(struct keeper *k, int conn, struct wire_packet *p)
+{
+	struct conn *c = &k->conn[conn];
+	uint32_t seq = p->head.seq;
+	int r, page = NONE;
+
+	if (c->role != WIRE_SHARD || c->state != CONN_READY || !want_is_valid(&p->body.reserve))
+		return -EPROTO;
+	c->want = p->body.reserve;
+	r = group_reserve(k, &c->want);
+	if (r >= 0) {
+		c->group = r;
+		c->state = CONN_RESERVED;
+		r = c->want.addr.proto == IPPROTO_TCP ? make_page(c, &page) : 0;
+	}
+	if (page != NONE) {
+		p->fds[0] = page;
+		p->n_fds = 1;
+	}
+	r = reply(k, c, p, seq, r);
+	wire_close_fds(k->sys, p);
+	return r;
+}
+
+static int joined(struct keeper *k, const struct conn *c, struct wire_packet *p, uint32_t seq, int r,
+                  bool taken)
+{
+	memset(&p->body, 0, sizeof(p->body));
+	p->head.type = WIRE_JOINED;
+	if (r >= 0) {
+		const struct member *m = &k->members[r];
+
+		p->body.joined.slot = m->slot;
+		p->body.joined.generation = m->generation;
+		p->body.joined.steered = k->groups[m->group].steered;
+		p->body.joined.wanted_taken = taken;
+		memcpy(p->body.joined.token, m->token, sizeof(m->token));
+	}
+	return reply(k, c, p, seq, r < 0 ? r : 0);
+}
+
+static int on_join(struct keeper *k, int conn, struct wire_packet *p, bool bound)
+{
+	struct conn *c = &k->conn[conn];
+	struct wire_join *join = bound ? &c->grant : &p->body.join;
+	uint32_t seq = p->head.seq;
+	bool taken = false;
+	int r;
+
+	if (c->state != (bound ? CONN_GRANTED : CONN_RESERVED) || p->n_fds != 1)
+		return -EPROTO;
+	c->grant = *join;
+	r = member_join(k, conn, join, p->fds[0], bound, &taken);
+	if (r >= 0)
+		p->fds[0] = NONE;
+	wire_close_fds(k->sys, p);
+	if (r == -EACCES && !bound && c->want.addr.proto == IPPROTO_UDP) {
+		/* A low port: the server has the right that we lack. */
+		c->state = CONN_GRANTED;
+		memset(&p->body, 0, sizeof(p->body));
+		p->head.type = WIRE_JOINED;
+		p->body.joined.granted = 1;
+		return reply(k, c, p, seq, 0);
+	}
+	if (bound && r < 0)
+		c->state = CONN_RESERVED;
+	return joined(k, c, p, seq, r, taken);
+}
+
+static int on_claim(struct keeper *k, int conn, struct wire_packet *p)
+{
+	struct conn *c = &k->conn[conn];
+	uint32_t seq = p->head.seq;
+	int r;
+
+	if (c->role != WIRE_SHARD || c->state != CONN_READY)
+		return -EPROTO;
+	r = member_claim(k, conn, p->body.claim.token);
+	return joined(k, c, p, seq, r, false);
+}
+
+static int on_leave(struct keeper *k, int conn, struct wire_packet *p)
+{
+	struct conn *c = &k->conn[conn];
+	uint32_t seq = p->head.seq;
+	int r;
+
+	if (p->body.leave.action < WIRE_CLOSED || p->body.leave.action > WIRE_CONNECTING)
+		return -EPROTO;
+	r = member_leave(k, conn, p->body.leave.action);
+	return reply(k, c, p, seq, r);
+}
+
+static int on_register(struct keeper *k, int conn, struct wire_packet *p)
+{
+	struct conn *c = &k->conn[conn];
+	struct wire_register *reg = &p->body.reg;
+	uint32_t seq = p->head.seq, first = 0;
+
+	if (c->role != WIRE_LAUNCHER || c->state != CONN_READY || c->n != 0 ||
+	    !memchr(reg->group, '\0', sizeof(reg->group)) || reg->n == 0 || reg->n > BUCKETS_MAX)
+		return -EPROTO;
+	for (int i = 0; i < k->conn_top; i++) {
+		const struct conn *o = &k->conn[i];
+
+		if (o->used && o->n > 0 && strcmp(o->launch, reg->group) == 0 &&
+		    first < o->first + o->n && o->first < first + reg->n) {
+			first = o->first + o->n;
+			i = -1; /* look again from the new place */
+		}
+	}
+	if (first + reg->n > BUCKETS_MAX)
+		return reply(k, c, p, seq, -ENOSPC);
+	memcpy(c->launch, reg->group, sizeof(c->launch));
+	c->first = reg->first = first;
+	c->n = reg->n;
+	return reply(k, c, p, seq, 0);
+}
+
+static int on_launcher_word(struct keeper *k, int conn, struct wire_packet *p)
+{
+	struct conn *c = &k->conn[conn];
+	uint32_t seq = p->head.seq, slot = p->body.slot.slot;
+
+	if (c->n == 0)
+		return -EPROTO;
+	if (p->head.type == WIRE_STOPPING)
+		c->stopping = true;
+	else if (slot >= c->first && slot < c->first + c->n)
+		c->given_up[slot / 8] |= (uint8_t)(1u << (slot % 8));
+	else
+		return -EPROTO;
+	for (int i = 0; i < k->member_top; i++)
+		if (k->members[i].used && k->members[i].state == WIRE_ORPHAN &&
+		    strcmp(k->groups[k->members[i].group].name, c->launch) == 0)
+			member_review(k, i);
+	return reply(k, c, p, seq, 0);
+}
+
+int request_handle(struct keeper *k, int conn, struct wire_packet *p)
+{
+	struct conn *c = &k->conn[conn];
+	uint32_t seq = p->head.seq;
+	int type = p->head.type, r;
+
+	if ((type == WIRE_HELLO) != (c->state == CONN_NEW))
+		return -EPROTO;
+	if (c->foreign && type != WIRE_HELLO && type != WIRE_CLAIM && type != WIRE_LEAVE &&
+	    type != WIRE_CLEAN_EXIT)
+		return -EPERM;
+	switch (type) {
+	case WIRE_HELLO:
+		return on_hello(k, conn, p);
+	case WIRE_RESERVE:
+		return on_reserve(k, conn, p);
+	case WIRE_JOIN:
+	case WIRE_BOUND:
+		return on_join(k, conn, p, type == WIRE_BOUND);
+	case WIRE_CLAIM:
+		return on_claim(k, conn, p);
+	case WIRE_LEAVE:
+		return on_leave(k, conn, p);
+	case WIRE_OWN_PROGRAM:
+		if (c->group == NONE)
+			return -EPROTO;
+		k->groups[c->group].own_program = true;
+		group_steer(k, c->group);
+		return reply(k, c, p, seq, 0);
+	case WIRE_CLEAN_EXIT:
+		member_clean_exit(k, conn);
+		return reply(k, c, p, seq, 0);
+	case WIRE_REGISTER:
+		return on_register(k, conn, p);
+	case WIRE_STOPPING:
+	case WIRE_GIVE_UP:
+		return on_launcher_word(k, conn, p);
+	case WIRE_STATUS:
+		r = status_send(k, c, seq);
+		p->head.type = WIRE_STATUS;
+		return r < 0 ? r : reply(k, c, p, seq, 0);
+	default:
+		return -EPROTO;
+	}
+}

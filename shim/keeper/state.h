@@ -1,0 +1,115 @@
+/* All that the keeper's worker knows, in one place: struct keeper. Plain data, fixed sizes, no
+ * pointers between the parts (numbers instead), so that it can live in shared memory. */
+#ifndef SOCKSHARD_KEEPER_STATE_H
+#define SOCKSHARD_KEEPER_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../os/os.h"
+#include "../steer/bucket.h"
+#include "../sys/sys.h"
+#include "../util/addr.h"
+#include "indexmap.h"
+#include "wire.h"
+
+#define GROUPS_MAX   256
+#define MEMBERS_MAX  4096
+#define CONNS_MAX    8192
+#define FOREIGN_MAX  256  /* connections of other users: they can only claim by token */
+#define HELLO_MS     5000 /* a connection that says nothing is closed */
+#define STRANGER_MS  1000 /* how often a group with strangers is listed again */
+#define WATCH_MS     100  /* how often a socket without a proven owner is looked at */
+#define BEQUEATHED_MS 250 /* its queue stands still so long: nobody accepts there */
+#define SUSPECT_MS   5000
+
+#define NONE (-1)
+#define NEVER INT64_MAX
+
+/* The counter of a held socket, in a memfd that the shards write and the keeper reads. */
+struct counter_page {
+	_Atomic uint64_t accepted;
+};
+
+struct slot_stat { /* of one slot number of a group, over all generations */
+	uint32_t generation;
+	uint64_t accepted, given;
+	int64_t home_until; /* monotonic ms: a slot that left keeps its home so long */
+};
+
+struct group {
+	bool used;
+	struct addr addr;
+	char name[WIRE_GROUP_MAX];
+	uint32_t key;       /* enum policy_key */
+	uint32_t seed;
+	int32_t hold_ms;
+	bool own_sharing;   /* every shard's server asked for sharing itself */
+	bool reuse_addr;    /* every shard's server set SO_REUSEADDR itself */
+	bool own_program;   /* a server attached its own: we do not */
+	bool steered;
+	char why[128];      /* why it is not steered */
+	uint64_t lost;      /* connections reset because nobody could take them */
+	int64_t list_at;    /* monotonic ms: strangers may have moved */
+	struct bucket_table table;
+	struct index_map map;
+	struct slot_stat slots[BUCKETS_MAX];
+};
+
+struct member { /* a held socket */
+	bool used;
+	bool condemned;  /* no proven owner and its queue stands still: no buckets */
+	int group;
+	uint32_t slot, generation, weight;
+	int fd;          /* our duplicate */
+	uint64_t cookie;
+	uint32_t pid;    /* of its last owner, as `status` shows it */
+	uint8_t token[WIRE_TOKEN];
+	struct counter_page *page; /* NULL: UDP */
+	enum wire_state state;
+	int64_t hold_until;   /* orphans */
+	int64_t watch_at;     /* a socket without a proven owner is looked at again; NEVER: it has one */
+	int64_t stands_since; /* its queue has not moved since, monotonic ms; 0: it is empty */
+	uint64_t stands_at;   /* and its counter stood there */
+};
+
+enum conn_state { CONN_NEW, CONN_READY, CONN_RESERVED, CONN_GRANTED, CONN_OWNER };
+
+struct conn { /* a connection, and the process behind it while that lives */
+	bool used;
+	bool foreign; /* of another user */
+	bool clean;   /* said that it runs exit(3) */
+	bool dead;    /* its process has ended */
+	int fd;       /* NONE: the connection has ended */
+	int pidfd;    /* NONE: not known, or the process is dead */
+	uint32_t uid, pid, role;
+	enum conn_state state;
+	int64_t hello_until;
+	int group;    /* reserved */
+	int member;   /* owned */
+	struct wire_reserve want;
+	struct wire_join grant; /* CONN_GRANTED */
+	struct counter_page *page; /* from RESERVE until JOIN */
+	/* launchers */
+	char launch[WIRE_GROUP_MAX];
+	uint32_t first, n;
+	bool stopping;
+	uint8_t given_up[BUCKETS_MAX / 8];
+};
+
+struct keeper {
+	const struct sys *sys;
+	const struct os *os;
+	uint32_t uid;
+	int listener, epoll, diag, spare_fd;
+	bool ending;
+	int64_t now, accept_at, idle_since;
+	unsigned conns, foreign;
+	int conn_top, member_top, group_top; /* one past the highest in use */
+	char service[128];
+	struct group groups[GROUPS_MAX];
+	struct member members[MEMBERS_MAX];
+	struct conn conn[CONNS_MAX];
+};
+
+#endif

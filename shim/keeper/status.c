@@ -1,0 +1,111 @@
+/* The keeper's table as packets: one per group, held socket and stranger. */
+#include "request.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/time.h>
+
+#include "group.h"
+#include "member.h"
+#include "process.h"
+
+#define STRANGERS_SHOWN 16
+
+static int send_packet(struct keeper *k, const struct conn *c, struct wire_packet *p, uint32_t seq)
+{
+	p->head.seq = seq;
+	p->head.result = 0;
+	p->n_fds = 0;
+	return wire_send(k->sys, c->fd, p, 0); /* the socket's own SO_SNDTIMEO bounds it */
+}
+
+static int send_slot(struct keeper *k, const struct conn *c, const struct member *m, uint32_t seq)
+{
+	const struct group *g = &k->groups[m->group];
+	const struct slot_stat *stat = &g->slots[m->slot];
+	struct wire_packet p;
+	struct wire_status_slot *s = &p.body.status_slot;
+
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_STATUS_SLOT;
+	s->slot = m->slot;
+	s->pid = m->pid;
+	s->generation = m->generation;
+	s->state = m->state;
+	s->weight = m->weight;
+	s->buckets = member_takes(m) ? bucket_count(&g->table, (uint16_t)m->slot) : 0;
+	s->queue = member_queue(k, m);
+	s->supervised = group_supervised(k, m->group, m->slot);
+	s->accepted = stat->accepted;
+	if (m->page)
+		s->accepted += atomic_load_explicit(&m->page->accepted, memory_order_relaxed);
+	s->given = stat->given;
+	return send_packet(k, c, &p, seq);
+}
+
+static int send_strangers(struct keeper *k, const struct conn *c, int group, uint32_t seq)
+{
+	static struct os_listener strangers[STRANGERS_SHOWN];
+	size_t n = group_strangers(k, group, strangers, STRANGERS_SHOWN);
+
+	for (size_t i = 0; i < n; i++) {
+		struct wire_packet p;
+		struct wire_status_stranger *s = &p.body.stranger;
+		int index = index_find(&k->groups[group].map, strangers[i].cookie);
+		int r;
+
+		memset(&p, 0, sizeof(p));
+		p.head.type = WIRE_STATUS_STRANGER;
+		s->uid = strangers[i].uid;
+		s->addr = strangers[i].addr;
+		s->index = index < 0 ? UINT32_MAX : (uint32_t)index;
+		s->pid = process_holder(strangers[i].inode, s->command, sizeof(s->command));
+		r = send_packet(k, c, &p, seq);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int send_group(struct keeper *k, const struct conn *c, int group, uint32_t seq)
+{
+	const struct group *g = &k->groups[group];
+	struct wire_packet p;
+	int r;
+
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_STATUS_GROUP;
+	p.body.group.addr = g->addr;
+	memcpy(p.body.group.group, g->name, sizeof(p.body.group.group));
+	p.body.group.key = g->key;
+	p.body.group.steered = g->steered;
+	p.body.group.buckets = g->table.n;
+	p.body.group.lost = g->lost;
+	memcpy(p.body.group.why, g->why, sizeof(p.body.group.why));
+	r = send_packet(k, c, &p, seq);
+	for (uint32_t slot = 0; r >= 0 && slot < BUCKETS_MAX; slot++) {
+		if (g->slots[slot].generation == 0)
+			continue;
+		for (int i = 0; r >= 0 && i < k->member_top; i++) {
+			const struct member *m = &k->members[i];
+
+			if (m->used && m->group == group && m->slot == slot && m->state != WIRE_STARTING)
+				r = send_slot(k, c, m, seq);
+		}
+	}
+	return r < 0 ? r : send_strangers(k, c, group, seq);
+}
+
+int status_send(struct keeper *k, const struct conn *c, uint32_t seq)
+{
+	struct timeval tv = { .tv_sec = 0, .tv_usec = 500000 };
+	int r = 0;
+
+	if (k->sys->setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)) == -1)
+		return -errno;
+	for (int i = 0; r >= 0 && i < k->group_top; i++)
+		if (k->groups[i].used)
+			r = send_group(k, c, i, seq);
+	return r < 0 ? r : 0;
+}
