@@ -2,11 +2,11 @@
 #include "group.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
-#include "../policy/policy.h"
 #include "../steer/program.h"
 #include "../util/log.h"
 #include "member.h"
@@ -253,7 +253,7 @@ static bool find_indices(struct keeper *k, int group, int *ret_fd)
 void group_steer(struct keeper *k, int group)
 {
 	struct group *g = &k->groups[group];
-	struct program_key key = { .seed = g->seed, .with_port = g->key == POLICY_KEY_FLOW };
+	struct program_key key = { .seed = g->seed, .with_port = g->key == WIRE_KEY_FLOW };
 	bool live, known;
 	size_t n = list_slots(k, group, &live);
 	int fd, len, r;

@@ -36,9 +36,11 @@ unsigned member_queue(const struct keeper *k, const struct member *m)
 	return k->os->queue(k->sys, m->fd, &waiting, &backlog) == 0 ? waiting : 0;
 }
 
-static uint64_t counted(const struct member *m)
+uint64_t member_accepted(const struct member *m)
 {
-	return m->page ? atomic_load_explicit(&m->page->accepted, memory_order_relaxed) : 0;
+	if (!m->page)
+		return 0;
+	return atomic_load_explicit(&m->page->accepted, memory_order_relaxed) - m->page_base;
 }
 
 static int get_int(const struct keeper *k, int fd, int level, int name)
@@ -129,9 +131,7 @@ static void release(struct keeper *k, int member)
 	int group = m->group;
 
 	g->lost += member_queue(k, m); /* nobody can take them: the kernel resets them now */
-	stat->accepted += counted(m);
-	if (m->page)
-		munmap(m->page, sizeof(*m->page));
+	stat->accepted += member_accepted(m);
 	if (m->state != WIRE_STARTING)
 		tell_launchers(k, m, WIRE_EVENT_GONE);
 	k->sys->close(m->fd);
@@ -140,7 +140,11 @@ static void release(struct keeper *k, int member)
 		if (k->conn[i].used && k->conn[i].state == CONN_OWNER && k->conn[i].member == member) {
 			k->conn[i].member = NONE;
 			k->conn[i].state = CONN_RESERVED;
+			k->conn[i].page = m->page; /* it may listen again */
+			m->page = NULL;
 		}
+	if (m->page)
+		munmap(m->page, sizeof(*m->page));
 	(void)group_list(k, group);
 }
 
@@ -257,6 +261,8 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 	m->cookie = join->cookie;
 	m->pid = c->pid;
 	m->page = c->page;
+	m->page_base = 0;
+	m->page_base = member_accepted(m);
 	c->page = NULL;
 	m->state = WIRE_LIVE;
 	(void)getrandom(m->token, sizeof(m->token), GRND_NONBLOCK);
@@ -311,14 +317,31 @@ static bool has_other_owner(const struct keeper *k, int member, const struct con
 	return false;
 }
 
+static void unreserve(struct keeper *k, struct conn *c)
+{
+	int group = c->group;
+
+	if (c->state != CONN_RESERVED && c->state != CONN_GRANTED)
+		return;
+	c->state = CONN_READY;
+	c->group = NONE;
+	if (c->page)
+		munmap(c->page, sizeof(*c->page));
+	c->page = NULL;
+	group_release_if_empty(k, group);
+}
+
 int member_leave(struct keeper *k, int conn, uint32_t action)
 {
 	struct conn *c = &k->conn[conn];
 	int member = c->member, r = 0;
 	struct member *m;
 
-	if (c->state != CONN_OWNER || member == NONE)
-		return 0; /* only reserved: ends with the connection */
+	if (c->state != CONN_OWNER || member == NONE) {
+		if (action == WIRE_CLOSED)
+			unreserve(k, c);
+		return 0;
+	}
 	m = &k->members[member];
 	if (action == WIRE_CLOSED && has_other_owner(k, member, c)) {
 		c->state = CONN_RESERVED;
@@ -334,6 +357,8 @@ int member_leave(struct keeper *k, int conn, uint32_t action)
 		r = disconnect(k, m->fd);
 	r = r == -1 ? -errno : 0;
 	withdraw(k, member, true);
+	if (action == WIRE_CLOSED)
+		unreserve(k, c);
 	if (action == WIRE_CONNECTING)
 		k->groups[c->group].list_at = k->now;
 	return r;
@@ -374,9 +399,9 @@ static void watch(struct keeper *k, int member, int64_t patience_ms)
 	unsigned waiting = member_queue(k, m);
 
 	m->watch_at = k->now + WATCH_MS;
-	if (waiting == 0 || counted(m) != m->stands_at) {
+	if (waiting == 0 || member_accepted(m) != m->stands_at) {
 		m->stands_since = waiting ? k->now : 0;
-		m->stands_at = counted(m);
+		m->stands_at = member_accepted(m);
 		return;
 	}
 	if (m->stands_since == 0)

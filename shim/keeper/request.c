@@ -4,11 +4,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "../policy/policy.h"
 #include "../util/log.h"
 #include "../util/version.h"
 #include "group.h"
@@ -64,7 +64,7 @@ static bool want_is_valid(const struct wire_reserve *w)
 	return (w->addr.proto == IPPROTO_TCP || w->addr.proto == IPPROTO_UDP) &&
 	       (w->addr.family == AF_INET || w->addr.family == AF_INET6) && w->addr.v6only <= 1 &&
 	       w->addr.port != 0 && memchr(w->group, '\0', sizeof(w->group)) &&
-	       w->key <= POLICY_KEY_SRC && w->hold_ms <= 86400000 && w->weight <= 1000 &&
+	       w->key <= WIRE_KEY_SRC && w->hold_ms <= 86400000 && w->weight <= 1000 &&
 	       (w->slot < BUCKETS_MAX || w->slot == WIRE_SLOT_ANY);
 }
 

@@ -41,7 +41,7 @@ struct group {
 	bool used;
 	struct addr addr;
 	char name[WIRE_GROUP_MAX];
-	uint32_t key;       /* enum policy_key */
+	uint32_t key;       /* enum wire_key */
 	uint32_t seed;
 	int32_t hold_ms;
 	bool own_sharing;   /* every shard's server asked for sharing itself */
@@ -66,6 +66,7 @@ struct member { /* a held socket */
 	uint32_t pid;    /* of its last owner, as `status` shows it */
 	uint8_t token[WIRE_TOKEN];
 	struct counter_page *page; /* NULL: UDP */
+	uint64_t page_base;        /* what stood there when this socket joined */
 	enum wire_state state;
 	int64_t hold_until;   /* orphans */
 	int64_t watch_at;     /* a socket without a proven owner is looked at again; NEVER: it has one */

@@ -2,22 +2,29 @@
 #include "request.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
-#include <sys/time.h>
 
 #include "group.h"
 #include "member.h"
 #include "process.h"
 
 #define STRANGERS_SHOWN 16
+#define STATUS_WAIT_MS  20 /* and ten times that for one packet at the most */
 
 static int send_packet(struct keeper *k, const struct conn *c, struct wire_packet *p, uint32_t seq)
 {
 	p->head.seq = seq;
 	p->head.result = 0;
 	p->n_fds = 0;
-	return wire_send(k->sys, c->fd, p, 0); /* the socket's own SO_SNDTIMEO bounds it */
+	for (int tries = 0; tries < 10; tries++) {
+		struct pollfd out = { .fd = c->fd, .events = POLLOUT };
+		int r = wire_send(k->sys, c->fd, p, MSG_DONTWAIT);
+
+		if (r != -EAGAIN)
+			return r;
+		(void)k->sys->poll(&out, 1, STATUS_WAIT_MS); /* a reader that is slow */
+	}
+	return -ETIMEDOUT;
 }
 
 static int send_slot(struct keeper *k, const struct conn *c, const struct member *m, uint32_t seq)
@@ -37,9 +44,7 @@ static int send_slot(struct keeper *k, const struct conn *c, const struct member
 	s->buckets = member_takes(m) ? bucket_count(&g->table, (uint16_t)m->slot) : 0;
 	s->queue = member_queue(k, m);
 	s->supervised = group_supervised(k, m->group, m->slot);
-	s->accepted = stat->accepted;
-	if (m->page)
-		s->accepted += atomic_load_explicit(&m->page->accepted, memory_order_relaxed);
+	s->accepted = stat->accepted + member_accepted(m);
 	s->given = stat->given;
 	return send_packet(k, c, &p, seq);
 }
@@ -99,11 +104,8 @@ static int send_group(struct keeper *k, const struct conn *c, int group, uint32_
 
 int status_send(struct keeper *k, const struct conn *c, uint32_t seq)
 {
-	struct timeval tv = { .tv_sec = 0, .tv_usec = 500000 };
 	int r = 0;
 
-	if (k->sys->setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)) == -1)
-		return -errno;
 	for (int i = 0; r >= 0 && i < k->group_top; i++)
 		if (k->groups[i].used)
 			r = send_group(k, c, i, seq);

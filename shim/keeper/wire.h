@@ -39,6 +39,8 @@ enum wire_type {
 	WIRE_TYPES
 };
 
+enum wire_key { WIRE_KEY_FLOW, WIRE_KEY_SRC }; /* the values of enum policy_key */
+
 enum wire_role { WIRE_SHARD = 1, WIRE_LAUNCHER, WIRE_CONTROL };
 
 enum wire_state { /* of a held socket, as `status` names it */
@@ -69,7 +71,7 @@ struct wire_hello { /* request and reply */
 struct wire_reserve {
 	struct addr addr;
 	char group[WIRE_GROUP_MAX];
-	uint32_t key;         /* enum policy_key */
+	uint32_t key;         /* enum wire_key */
 	uint32_t hold_ms;
 	uint32_t slot;        /* wanted, or WIRE_SLOT_ANY */
 	uint32_t generation;  /* 0 */
@@ -126,7 +128,7 @@ struct wire_slot { /* GIVE_UP, EVENT_LIVE, EVENT_GONE */
 struct wire_status_group {
 	struct addr addr;
 	char group[WIRE_GROUP_MAX];
-	uint32_t mode, key; /* enum policy_mode, policy_key */
+	uint32_t mode, key; /* mode 0 = balance; enum wire_key */
 	uint32_t steered;
 	uint32_t buckets;
 	uint64_t lost;
