@@ -17,8 +17,7 @@
 
 #define DIAG_ATTEMPTS	 4
 #define DIAG_TIMEOUT_MS	 200
-#define DIAG_BUFFER_SIZE 32768 /* the kernel fills no more at a time (af_netlink.c, netlink_dump)  \
-				*/
+#define DIAG_BUFFER_SIZE 32768 /* netlink_dump() fills no more at a time */
 
 static const uint8_t *diag_attribute(const uint8_t *p, size_t len, unsigned type, size_t size)
 {
