@@ -258,9 +258,7 @@ def overwrites_its_environment_before_bind():
     check(launcher.popen.poll() is None)
 
 
-@test(60, "plain")
-def listens_on_descriptors_beyond_65535():
-    habit("high_fd")
+simple_test("high_fd", title="listens_on_the_highest_descriptors")
 
 
 # --- other C libraries and checkers

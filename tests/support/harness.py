@@ -193,6 +193,18 @@ def call(*argv, seconds=30, env=None, text=True, **more):
     return done.returncode, done.stdout, done.stderr
 
 
+def stop(launcher, *ports):
+    """TERM ends all copies, status 0, and their ports are free at once."""
+    launcher.signal(signal.SIGTERM)
+    check(launcher.wait(30) == 0, "run ended with", launcher.popen.returncode, launcher.output())
+    for port in ports:
+        try:
+            tcp(port)
+        except ConnectionRefusedError:
+            continue
+        check(False, f"port {port} still takes connections after the stop; status: {status()}")
+
+
 # --- status
 
 
@@ -234,8 +246,9 @@ def until_live(n, port, proto="tcp", seconds=20):
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: end with RST, so that the same ports can be used again
 
 
-def tcp(port, message=b"", host="127.0.0.1", source=0, size=65536, to_end=False, seconds=20):
-    """One connection: send, receive once (or to the end), close with RST. Returns what came."""
+def tcp(port, message=b"", host="127.0.0.1", source=0, ending=None, seconds=20):
+    """One connection: send, receive until the answer ends with `ending` (b"": until the server closes;
+    None: once), close with RST. Returns what came."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as client:
         client.settimeout(seconds)
@@ -246,9 +259,9 @@ def tcp(port, message=b"", host="127.0.0.1", source=0, size=65536, to_end=False,
         client.connect((host, port))
         if message:
             client.sendall(message)
-        answer = client.recv(size)
-        while to_end:
-            more = client.recv(size)
+        answer = client.recv(65536)
+        while ending is not None and (not ending or not answer.endswith(ending)):
+            more = client.recv(65536)
             if not more:
                 break
             answer += more
@@ -279,7 +292,7 @@ def flows(ask, port, sources, hosts):
     }
 
 
-def waits_for_nothing(pid):
+def ended(pid):
     """Has the process ended (a zombie counts)?"""
     try:
         with open(f"/proc/{pid}/stat") as file:
