@@ -113,10 +113,10 @@ static int64_t excess(const struct round *r, const struct party *p)
 }
 
 /* Who can spare one. Never the last bucket: its slot would come back as a newcomer. */
-static struct party *richest(struct round *r)
+static struct party *richest(struct round *r, int64_t above)
 {
 	struct party *best = NULL;
-	int64_t most = 0;
+	int64_t most = above;
 
 	for (int i = 0; i < r->n; i++) {
 		int64_t e = excess(r, &r->party[i]);
@@ -129,20 +129,22 @@ static struct party *richest(struct round *r)
 	return best;
 }
 
-static struct party *poorest(struct round *r)
+static struct party *poorest(struct round *r, bool newcomer)
 {
 	struct party *best = NULL;
 
 	for (int i = 0; i < r->n; i++) {
 		struct party *p = &r->party[i];
 
+		if (newcomer && p->have > 0)
+			continue;
 		if (p->weight > 0 && (!best || excess(r, p) < excess(r, best)))
 			best = p;
 	}
 	return best;
 }
 
-/* Slots without a bucket get their share rounded down, but one at least where anybody can spare it.
+/* Slots without a bucket get their share rounded down, but one at least: nobody keeps two before.
  */
 static int want_newcomers(struct round *r, int unclaimed)
 {
@@ -161,9 +163,9 @@ static int want_newcomers(struct round *r, int unclaimed)
 				unclaimed--;
 				continue;
 			}
-			from = richest(r);
+			from = richest(r, p->want > 0 ? 0 : INT64_MIN);
 			if (!from)
-				return 0;
+				break;
 			from->want--;
 		}
 	}
@@ -173,29 +175,39 @@ static int want_newcomers(struct round *r, int unclaimed)
 static void want_unclaimed(struct round *r, int unclaimed)
 {
 	for (; unclaimed > 0; unclaimed--)
-		poorest(r)->want++;
+		poorest(r, false)->want++;
 }
 
-/* Joining and leaving keep every slot within one bucket of its share (with equal weights; within
- * two otherwise), so two and more means that a weight was changed. */
-static void want_changed_weights(struct round *r)
+static void even_out(struct round *r, bool newcomers)
 {
-	bool changed = false;
+	for (;;) {
+		struct party *from = richest(r, 0);
+		struct party *to = poorest(r, newcomers);
 
-	for (int i = 0; i < r->n; i++) {
-		int64_t e = excess(r, &r->party[i]);
-
-		changed |= e >= 2 * r->total || e <= -2 * r->total;
-	}
-	while (changed) {
-		struct party *from = richest(r);
-		struct party *to = poorest(r);
-
-		if (!from || excess(r, from) - excess(r, to) <= r->total)
+		if (!from || !to || excess(r, from) - excess(r, to) <= r->total)
 			return;
 		from->want--;
 		to->want++;
 	}
+}
+
+/* No history tried by joins and leaves took a slot two buckets off its share (equal ones: one), and
+ * shares below one bucket, rounded up, cost the others one each. More: a weight was changed. */
+static bool weights_changed(const struct round *r)
+{
+	int64_t limit = 2 * r->total;
+
+	for (int i = 0; i < r->n; i++) {
+		if (r->cells * r->party[i].weight < r->total)
+			limit += r->total;
+	}
+	for (int i = 0; i < r->n; i++) {
+		int64_t e = excess(r, &r->party[i]);
+
+		if (e >= limit || e <= -limit)
+			return true;
+	}
+	return false;
 }
 
 static int need(const struct round *r, int who)
@@ -321,7 +333,9 @@ static void deal_homes(struct round *r, struct bucket_table *t)
 		r->cell[b] = (int16_t)(who != NOBODY && r->party[who].weight > 0 ? who : NOBODY);
 	}
 	want_unclaimed(r, want_newcomers(r, count_cells(r)));
-	want_changed_weights(r);
+	even_out(r, true);
+	if (weights_changed(r))
+		even_out(r, false);
 	/* a bucket whose home is gone becomes at home where it is now: no flow moves */
 	for (int b = 0; b < r->cells; b++) {
 		int who = party_of(r, t->owner[b]);

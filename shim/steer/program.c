@@ -37,8 +37,7 @@ enum {
 #define HASH_MUL_LAST 0x846ca68bu
 #define HASH_SHIFT    15
 
-#define NEAR_RANGES 128 /* 128 ranges are 255 instructions: the farthest a conditional jump goes   \
-			 */
+#define NEAR_RANGES 128 /* they are 255 instructions: as far as a conditional jump goes */
 
 struct code {
 	struct program_insn *insn;
