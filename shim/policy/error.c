@@ -59,13 +59,13 @@ const char *parse_quote(const char *text, size_t n, size_t max, char *buf, size_
 const char *parse_source(const char *source, char *buf, size_t size)
 {
 	size_t n = strlen(source);
+	char end[SOURCE_MAX - 2];
 
-	/* Escapes could still make it longer than the buffer: parse_quote() cuts then. */
-	if (n <= SOURCE_MAX || size <= SOURCE_MAX)
+	if (n <= SOURCE_MAX)
 		return parse_quote(source, n, SOURCE_MAX, buf, size);
-	size_t keep = SOURCE_MAX - 3;
-	memcpy(buf, "...", 3);
-	parse_quote(source + n - keep, keep, keep, buf + 3, size - 3);
+	size_t keep = sizeof(end) - 1; /* escapes may still make it longer: then it is cut */
+	parse_quote(source + n - keep, keep, keep, end, sizeof(end));
+	snprintf(buf, size, "...%s", end);
 	return buf;
 }
 

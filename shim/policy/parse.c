@@ -21,8 +21,8 @@ struct parse_span parse_until(struct parse_span *rest, const char *delimiters)
 {
 	struct parse_span piece = {.at = rest->at};
 
-	/* memchr, since strchr would take a NUL in the text for a delimiter */
-	while (piece.n < rest->n && !memchr(delimiters, piece.at[piece.n], strlen(delimiters)))
+	/* strchr() would find the delimiters' own end for a NUL in the text */
+	while (piece.n < rest->n && (!piece.at[piece.n] || !strchr(delimiters, piece.at[piece.n])))
 		piece.n++;
 	*rest = parse_skip(*rest, piece.n);
 	return piece;

@@ -113,7 +113,7 @@ static int parse_bracketed(const struct parse_text *t, struct parse_span *rest,
 		return parse_fail(t, ip, "an IPv6 address");
 	rule->family = AF_INET6;
 	*rest = parse_skip(inner, 1);
-	if (rest->n == 0 || !memchr("/:", rest->at[0], 2))
+	if (rest->n == 0 || (rest->at[0] != '/' && rest->at[0] != ':'))
 		return parse_fail(t, *rest, "a colon and a port, or a slash and a prefix");
 	prefix = parse_until(rest, ":");
 	whole.n -= rest->n;

@@ -98,7 +98,8 @@ static void an_unaligned_socket_address_is_read(void **state)
 	(void)state;
 	memcpy(buf + 1, &in, sizeof(in));
 	assert_int_equal(addr_from_sockaddr((const struct sockaddr *)(const void *)(buf + 1),
-	                                    sizeof(in), &a), 0);
+					    sizeof(in), &a),
+			 0);
 	assert_int_equal(a.port, 80);
 }
 
@@ -118,7 +119,7 @@ static void short_and_foreign_socket_addresses_are_refused(void **state)
 	assert_int_equal(addr_from_sockaddr((struct sockaddr *)&in6, 23, &a), -EINVAL);
 	assert_int_equal(addr_from_sockaddr((struct sockaddr *)&un, sizeof(un), &a), -EAFNOSUPPORT);
 	assert_int_equal(addr_from_sockaddr((struct sockaddr *)&none, sizeof(none), &a),
-	                 -EAFNOSUPPORT);
+			 -EAFNOSUPPORT);
 	assert_memory_equal(&a, &before, sizeof(a));
 }
 
@@ -137,7 +138,7 @@ static void socket_addresses_make_the_round_trip(void **state)
 		memset(&ss, 0xee, sizeof(ss));
 		len = addr_to_sockaddr(&a, &ss);
 		assert_int_equal(len, a.family == AF_INET ? sizeof(struct sockaddr_in)
-		                                          : sizeof(struct sockaddr_in6));
+							  : sizeof(struct sockaddr_in6));
 		assert_int_equal(ss.ss_family, a.family);
 		if (a.family == AF_INET6)
 			assert_int_equal(((struct sockaddr_in6 *)&ss)->sin6_scope_id, 0);
@@ -182,13 +183,20 @@ static void wildcard_and_multicast_are_known_in_each_family(void **state)
 		bool wildcard;
 		bool multicast;
 	} rows[] = {
-		{"0.0.0.0", true, false},          {"::", true, false},
-		{"::ffff:0.0.0.0", true, false},   {"0.0.0.1", false, false},
-		{"::1", false, false},             {"::ffff:0.0.0.1", false, false},
-		{"223.255.255.255", false, false}, {"224.0.0.0", false, true},
-		{"239.255.255.255", false, true},  {"240.0.0.0", false, false},
-		{"255.255.255.255", false, false}, {"ff02::1", false, true},
-		{"fe80::1", false, false},         {"::ffff:224.0.0.1", false, true},
+		{"0.0.0.0", true, false},
+		{"::", true, false},
+		{"::ffff:0.0.0.0", true, false},
+		{"0.0.0.1", false, false},
+		{"::1", false, false},
+		{"::ffff:0.0.0.1", false, false},
+		{"223.255.255.255", false, false},
+		{"224.0.0.0", false, true},
+		{"239.255.255.255", false, true},
+		{"240.0.0.0", false, false},
+		{"255.255.255.255", false, false},
+		{"ff02::1", false, true},
+		{"fe80::1", false, false},
+		{"::ffff:224.0.0.1", false, true},
 	};
 
 	(void)state;
@@ -287,8 +295,11 @@ static void addresses_are_written_as_operators_write_them(void **state)
 		const char *ip;
 		const char *text;
 	} rows[] = {
-		{"127.0.0.1", "127.0.0.1:80"}, {"0.0.0.0", "0.0.0.0:80"}, {"::1", "[::1]:80"},
-		{"::", "[::]:80"},             {"2001:db8:0:0::5", "[2001:db8::5]:80"},
+		{"127.0.0.1", "127.0.0.1:80"},
+		{"0.0.0.0", "0.0.0.0:80"},
+		{"::1", "[::1]:80"},
+		{"::", "[::]:80"},
+		{"2001:db8:0:0::5", "[2001:db8::5]:80"},
 		{"::ffff:1.2.3.4", "[::ffff:1.2.3.4]:80"},
 	};
 	char buf[ADDR_TEXT_MAX];
@@ -304,7 +315,7 @@ static void addresses_are_written_as_operators_write_them(void **state)
 	struct addr a = make("1111:2222:3333:4444:5555:6666:7777:8888");
 	a.port = 65535;
 	assert_string_equal(addr_format(&a, buf, sizeof(buf)),
-	                    "[1111:2222:3333:4444:5555:6666:7777:8888]:65535");
+			    "[1111:2222:3333:4444:5555:6666:7777:8888]:65535");
 	assert_string_equal(addr_format(&a, tiny, sizeof(tiny)), "[1111");
 }
 

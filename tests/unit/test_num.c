@@ -42,9 +42,10 @@ static void only_the_given_length_counts(void **state)
 
 static void what_is_no_number_is_refused(void **state)
 {
-	static const char *const bad[] = {"",    " 1",  "1 ",    "+1",   "-1",  "0x10", "1e3",
-	                                  "1.0", "1,0", "\t1",   "1\n",  "abc", "80x",  "\xd9\xa1",
-	                                  "--1", "/",   "1:2",   "99999999999999999999999999x"};
+	static const char *const bad[] = {
+		"",    " 1",	   "1 ",  "+1",	 "-1",	"0x10",
+		"1e3", "1.0",	   "1,0", "\t1", "1\n", "abc",
+		"80x", "\xd9\xa1", "--1", "/",	 "1:2", "99999999999999999999999999x"};
 	long v = 77;
 
 	(void)state;
