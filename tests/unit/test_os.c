@@ -668,6 +668,25 @@ static void probe_ends_within_a_second_when_nothing_arrives(void **state)
 					   " arrive (a packet filter?)");
 }
 
+static int poll_slowly(struct pollfd *fds, nfds_t n, int timeout_ms)
+{
+	poll(NULL, 0, 20);
+	return poll(fds, n, timeout_ms);
+}
+
+static void probe_gives_up_on_a_machine_that_is_too_slow(void **state)
+{
+	struct sys sys = real;
+	struct outcome out;
+
+	(void)state;
+	sys.poll = poll_slowly;
+	probe_in_namespace(true, &sys, &os_linux, &out);
+	assert_int_equal(out.r, 0);
+	assert_int_equal(out.probe.caps, OS_KEEPER);
+	assert_string_equal(out.probe.why, "TCP over IPv4: not measured to the end within 0.8 s");
+}
+
 static int no_descriptor(int domain, int type, int protocol)
 {
 	static int calls;
@@ -738,6 +757,7 @@ int main(void)
 		cmocka_unit_test(probe_sees_a_port_that_cannot_be_shared),
 		cmocka_unit_test(probe_sees_a_kernel_that_gives_all_to_the_newest),
 		cmocka_unit_test(probe_ends_within_a_second_when_nothing_arrives),
+		cmocka_unit_test(probe_gives_up_on_a_machine_that_is_too_slow),
 		cmocka_unit_test(probe_tells_a_shortage_from_a_refusal),
 		cmocka_unit_test(probe_of_a_system_that_cannot_balance_opens_nothing),
 	};
