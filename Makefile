@@ -141,7 +141,8 @@ $(FUZZ): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/libtest.a
 $(HELPERS): $(BUILD)/%: %.c
 	@mkdir -p $(@D) $(dir $(BUILD)/obj/$*)
 	$(call say,CC,$<)$(CC) -std=gnu11 -O1 -g $(WARN) -D_GNU_SOURCE -MMD -MP -MF $(BUILD)/obj/$*.d \
-	  $(if $(filter lib_%,$(notdir $*)),-shared -fPIC) -o $@ $< -ldl -pthread
+	  $(if $(filter lib_%,$(notdir $*)),-shared -fPIC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< \
+	  -ldl -pthread
 
 .PHONY: deps deps-demo check unit check-asan check-ubsan fuzz-short unit-built helpers asan-built \
         ubsan-built fuzz-built fuzzers musl-built
