@@ -1,0 +1,237 @@
+/* `sockshard check`: what this system, these rules and this program allow. Starts nothing and
+ * leaves nothing behind. */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "../os/os.h"
+#include "../policy/policy.h"
+#include "cli.h"
+#include "command.h"
+#include "library.h"
+#include "options.h"
+#include "variables.h"
+
+enum { POLICY = 1, RUN, HELP, VERSION };
+
+static const struct options_spec specs[] = {
+	{POLICY, 'p', "policy", "a policy or @FILE"},
+	{RUN, 0, "run", NULL},
+	{HELP, 'h', "help", NULL},
+	{VERSION, 0, "version", NULL},
+	{0, 0, NULL, NULL},
+};
+
+struct request {
+	const char *policy;
+	const char *command;
+	int done; /* help or version were shown: its status; -1: go on */
+};
+
+static int take(struct options *o, int id, struct request *req)
+{
+	switch (id) {
+	case POLICY:
+		req->policy = o->value;
+		return 0;
+	case OPTIONS_REST:
+		req->command = o->argv[o->next];
+		if (req->command != NULL)
+			return 0;
+		snprintf(o->error, sizeof(o->error), "check: the command is missing behind --");
+		return -EINVAL;
+	case RUN:
+		snprintf(o->error, sizeof(o->error), "check: --run: not in this version");
+		return -ENOTSUP;
+	case HELP:
+		req->done = cli_help("check");
+		return 0;
+	case VERSION:
+		req->done = cli_version();
+		return 0;
+	case OPTIONS_OPERAND:
+		return options_wrong(o->error, "check", o->value, 1,
+				     "an option, or -- before the command");
+	default:
+		return -EINVAL;
+	}
+}
+
+static void line(bool works, const char *what, const char *why)
+{
+	printf("  %-3s  %s%s%s\n", works ? "yes" : "no", what, why[0] ? ": " : "", why);
+}
+
+static void show_migration(void)
+{
+	char value = '\0';
+	int fd = open("/proc/sys/net/ipv4/tcp_migrate_req", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		if (read(fd, &value, 1) != 1)
+			value = '\0';
+		close(fd);
+	}
+	if (value == '1')
+		printf("  note net.ipv4.tcp_migrate_req is 1: while another copy lives, the kernel "
+		       "itself "
+		       "saves what waits at a crashed one\n");
+	else
+		printf("  note net.ipv4.tcp_migrate_req is %s; sockshard does not need it\n",
+		       value == '0' ? "0" : "not there");
+}
+
+static void show_system(const struct os *os, const struct os_probe *probe)
+{
+	static const struct {
+		unsigned bit;
+		const char *what;
+	} capabilities[] = {
+		{OS_BALANCE_TCP, "several TCP listeners on one port share its connections"},
+		{OS_BALANCE_UDP, "several UDP sockets on one port share its datagrams"},
+		{OS_BALANCE_IPV6, "the same over IPv6"},
+		{OS_STEER,
+		 "a program chooses the listener, so that a death moves no other's flows"},
+		{OS_LISTENERS,
+		 "the system lists the listeners of a port, so that strangers are seen"},
+		{OS_KEEPER, "the keeper of this version runs here"},
+	};
+	struct utsname u;
+	size_t i;
+
+	if (uname(&u) == 0)
+		printf("system: %s %s\n", u.sysname, u.release);
+	else
+		printf("system: %s\n", os->name);
+	for (i = 0; i < sizeof(capabilities) / sizeof(capabilities[0]); i++) {
+		bool works = (probe->caps & capabilities[i].bit) != 0;
+		bool built = (os->caps & capabilities[i].bit) != 0;
+
+		line(works, capabilities[i].what,
+		     works    ? ""
+		     : !built ? "not on this system"
+			      : probe->why);
+	}
+	printf("  note of 60 connections to three listeners the system alone gave %u, %u and %u\n",
+	       probe->shares[0], probe->shares[1], probe->shares[2]);
+	if (strcmp(os->name, "Linux") == 0)
+		show_migration();
+}
+
+/* Is what a rule asks for possible: NULL, or why not. */
+static const char *impossible(const struct policy_rule *rule, const struct os *os,
+			      const struct os_probe *probe)
+{
+	const char *why = probe->why[0] ? probe->why : "the probe did not see it work";
+
+	if (rule->mode == POLICY_OFF)
+		return NULL;
+	if (rule->mode == POLICY_BALANCE && os->no_balance != NULL)
+		return os->no_balance;
+	if ((rule->protos & POLICY_TCP) != 0 && (probe->caps & OS_BALANCE_TCP) == 0)
+		return why;
+	if ((rule->protos & POLICY_UDP) != 0 && (probe->caps & OS_BALANCE_UDP) == 0)
+		return why;
+	if (rule->family == AF_INET6 && (probe->caps & OS_BALANCE_IPV6) == 0)
+		return why;
+	return NULL;
+}
+
+static bool show_rules(const struct policy *policy, const char *source, const struct os *os,
+		       const struct os_probe *probe)
+{
+	bool works = true;
+	char text[400];
+	size_t i;
+
+	printf("policy (%s):\n", source);
+	for (i = 0; i < policy->n; i++) {
+		const char *why = impossible(&policy->rules[i], os, probe);
+
+		line(why == NULL, policy_describe(&policy->rules[i], text, sizeof(text)),
+		     why != NULL ? why : "");
+		works = works && why == NULL;
+	}
+	printf("  what no rule covers is left alone\n");
+	return works;
+}
+
+static int show_command(const char *command, const struct variables *v)
+{
+	struct command_report report;
+	struct library library;
+	char self[PATH_MAX], why[3 * PATH_MAX];
+	int r = cli_self(self);
+
+	if (r == 0)
+		r = library_find(self, v->library, &library, why);
+	else
+		snprintf(why, sizeof(why), "/proc/self/exe: %s", strerror(-r));
+	command_inspect(command, getenv("PATH"), r == 0 ? &library.elf : NULL, &report);
+	printf("command:\n");
+	line(report.status == 0, report.text, "");
+	if (r == 0)
+		return report.status;
+	line(false, LIBRARY_NAME, why);
+	return report.status != 0 ? report.status : CLI_UNAVAILABLE;
+}
+
+static int check(const struct request *req, const struct variables *v)
+{
+	const char *source = req->policy != NULL ? "-p" : "SOCKSHARD_POLICY";
+	const char *text = req->policy != NULL ? req->policy : v->policy;
+	const struct os *os = os_get();
+	struct os_probe probe = {0};
+	struct policy_error error;
+	struct policy policy;
+	bool works;
+	int r;
+
+	r = policy_load(source, text != NULL ? text : POLICY_DEFAULT, &policy, &error);
+	if (r == 0)
+		r = policy_supported(source, &policy, &error);
+	if (r != 0) {
+		cli_say("%s", error.text);
+		return CLI_USAGE;
+	}
+	r = os_probe(sys_get(), os, &probe);
+	if (r != 0) {
+		cli_say("check: the probe on loopback failed: %s", strerror(-r));
+		return CLI_UNAVAILABLE;
+	}
+	show_system(os, &probe);
+	works = show_rules(&policy, text != NULL ? source : "the default", os, &probe);
+	r = req->command != NULL ? show_command(req->command, v) : 0;
+	if (fflush(stdout) != 0)
+		return 1;
+	return r != 0 ? r : works ? 0 : CLI_UNAVAILABLE;
+}
+
+int cli_check(int argc, char **argv)
+{
+	struct options o = {.specs = specs, .argv = argv, .next = 1};
+	struct request req = {.done = -1};
+	struct variables v;
+	int id;
+
+	(void)argc;
+	while (req.command == NULL && (id = options_next(&o)) != OPTIONS_END) {
+		if (take(&o, id, &req) != 0) {
+			cli_say("%s", o.error);
+			return CLI_USAGE;
+		}
+		if (req.done != -1)
+			return req.done;
+	}
+	if (variables_read(&v, o.error) != 0) {
+		cli_say("%s", o.error);
+		return CLI_USAGE;
+	}
+	return check(&req, &v);
+}

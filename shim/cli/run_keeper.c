@@ -1,0 +1,154 @@
+/* The launcher's connection to the keeper: reserves the slots, hears who has joined. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../util/log.h"
+#include "cli.h"
+#include "run.h"
+
+/* The keeper tells a launcher that died from one whose connection broke by it; -1: too old a
+ * kernel. */
+static int own_pidfd(const struct run *r)
+{
+#ifdef SYS_pidfd_open
+	return (int)r->sys->syscall(SYS_pidfd_open, (long)getpid(), 0L);
+#else
+	(void)r;
+	return -1;
+#endif
+}
+
+static int ask_slots(struct run *r, struct keeper_client *client, uint32_t *ret_first)
+{
+	struct wire_packet p;
+	int result;
+
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_REGISTER;
+	memcpy(p.body.reg.group, r->group, sizeof(p.body.reg.group));
+	p.body.reg.n = r->n;
+	result = keeper_ask(r->sys, client, &p);
+	wire_close_fds(r->sys, &p);
+	if (result < 0)
+		return result;
+	if (p.head.type != WIRE_REGISTER)
+		return -EPROTO;
+	*ret_first = p.body.reg.first;
+	return 0;
+}
+
+int run_keeper_open(struct run *r)
+{
+	struct keeper_client client;
+	uint32_t first = 0;
+	int pidfd = own_pidfd(r), result;
+
+	result = keeper_connect(r->sys, &r->where, WIRE_LAUNCHER, pidfd, &client);
+	if (pidfd >= 0)
+		close(pidfd);
+	if (result != 0)
+		return result;
+	result = ask_slots(r, &client, &first);
+	if (result != 0) {
+		close(client.fd);
+		return result;
+	}
+	if (!r->registered)
+		r->first = first;
+	else if (r->first != first)
+		log_warn(
+			"the new keeper counts our copies from slot %u, they have slots from %u on",
+			first, r->first);
+	r->keeper = client;
+	r->registered = true;
+	r->keeper_tries = 0;
+	r->keeper_at = RUN_NEVER;
+	return 0;
+}
+
+/* The connection is of no more use: look for a keeper again. */
+static void lost(struct run *r, int result)
+{
+	close(r->keeper.fd);
+	r->keeper.fd = -1;
+	if (r->stop != RUN_RUNS)
+		return;
+	log_warn("the keeper (pid %u) is gone (%s): sharing goes on as it is, trying to reach or "
+		 "start one",
+		 r->keeper.keeper_pid, result == 0 ? "connection ended" : strerror(-result));
+	r->keeper_at = cli_now_ms() + run_rules_backoff(1);
+}
+
+static void take_live(struct run *r, const struct wire_slot *slot)
+{
+	struct run_history *h;
+
+	if (slot->slot < r->first || slot->slot - r->first >= r->n)
+		return;
+	h = &r->copies[slot->slot - r->first].history;
+	h->joined = true;
+	h->ever = true;
+	h->failed_starts = 0;
+}
+
+void run_keeper_receive(struct run *r)
+{
+	struct wire_packet p;
+	int result;
+
+	while (r->keeper.fd >= 0) {
+		result = wire_receive(r->sys, r->keeper.fd, MSG_DONTWAIT, &p);
+		if (result == -EAGAIN)
+			return;
+		if (result <= 0) {
+			lost(r, result);
+			return;
+		}
+		wire_close_fds(r->sys, &p);
+		if (p.head.type == WIRE_EVENT_LIVE)
+			take_live(r, &p.body.slot);
+	}
+}
+
+void run_keeper_retry(struct run *r, int64_t now)
+{
+	if (now < r->keeper_at || r->stop != RUN_RUNS)
+		return;
+	if (run_keeper_open(r) == 0) {
+		log_warn("the keeper is back (pid %u)", r->keeper.keeper_pid);
+		return;
+	}
+	r->keeper_tries++;
+	r->keeper_at = cli_now_ms() + run_rules_backoff(r->keeper_tries + 1);
+}
+
+void run_keeper_stopping(struct run *r)
+{
+	struct wire_packet p;
+	int result;
+
+	if (r->keeper.fd < 0)
+		return;
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_STOPPING;
+	result = keeper_ask(r->sys, &r->keeper, &p);
+	wire_close_fds(r->sys, &p);
+	if (result < 0)
+		log_warn("the keeper does not answer (%s): it may hold what ends now as crashed",
+			 strerror(-result));
+}
+
+void run_keeper_give_up(struct run *r, unsigned k)
+{
+	struct wire_packet p;
+
+	if (r->keeper.fd < 0)
+		return;
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_GIVE_UP;
+	p.body.slot.slot = r->first + k;
+	(void)keeper_tell(r->sys, &r->keeper, &p); /* a broken connection shows when we receive */
+}

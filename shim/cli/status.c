@@ -1,0 +1,179 @@
+/* `sockshard status`: asks the keeper, never starts one. */
+#include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../keeper/client.h"
+#include "cli.h"
+#include "options.h"
+#include "status.h"
+#include "variables.h"
+
+enum { JSON = 1, OPENMETRICS, WATCH, HELP, VERSION };
+
+static const struct options_spec specs[] = {
+	{JSON, 0, "json", NULL},   {OPENMETRICS, 0, "openmetrics", NULL}, {WATCH, 0, "watch", NULL},
+	{HELP, 'h', "help", NULL}, {VERSION, 0, "version", NULL},	  {0, 0, NULL, NULL},
+};
+
+struct request {
+	bool json;
+	const char *group;
+	int done; /* help or version were shown: its status; -1: go on */
+};
+
+static int take(struct options *o, int id, struct request *req)
+{
+	switch (id) {
+	case JSON:
+		req->json = true;
+		return 0;
+	case OPENMETRICS:
+	case WATCH:
+		snprintf(o->error, sizeof(o->error), "status: %s: not in this version", o->name);
+		return -ENOTSUP;
+	case HELP:
+		req->done = cli_help("status");
+		return 0;
+	case VERSION:
+		req->done = cli_version();
+		return 0;
+	case OPTIONS_OPERAND:
+		if (req->group != NULL)
+			return options_wrong(o->error, "status", o->value, 1, "one GROUP only");
+		req->group = o->value;
+		return variables_group("GROUP", o->value, o->error);
+	case OPTIONS_REST:
+		return options_wrong(o->error, "status", "--", 1, "[--json] [GROUP]");
+	default:
+		return -EINVAL;
+	}
+}
+
+/* The packets of the answer up to its end. */
+static int receive(struct keeper_client *client, struct status *s)
+{
+	const struct sys *sys = sys_get();
+	struct wire_packet p;
+	int r;
+
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_STATUS;
+	r = keeper_tell(sys, client, &p);
+	while (r == 0) {
+		r = wire_receive(sys, client->fd, 0, &p); /* the socket has a deadline */
+		if (r <= 0)
+			return r == 0 ? -ECONNRESET : r == -EAGAIN ? -ETIMEDOUT : r;
+		wire_close_fds(sys, &p);
+		if (p.head.type == WIRE_STATUS)
+			return p.head.result;
+		r = status_add(s, &p);
+	}
+	return r;
+}
+
+static int ask(const struct variables *v, struct status *s)
+{
+	struct keeper_where where = variables_where(v, NULL);
+	struct keeper_client client;
+	int r;
+
+	if (v->keeper_off)
+		return -ENOENT;
+	r = keeper_connect(sys_get(), &where, WIRE_CONTROL, -1, &client);
+	if (r != 0)
+		return r;
+	s->keeper = client.hello;
+	s->keeper_pid = client.keeper_pid;
+	r = receive(&client, s);
+	close(client.fd);
+	return r;
+}
+
+static int no_keeper(const struct variables *v, bool json, int error)
+{
+	if (json) {
+		status_json(stdout, NULL);
+		fflush(stdout);
+	}
+	if (error != -ENOENT)
+		cli_say("status: the keeper does not answer: %s", strerror(-error));
+	else if (!json)
+		cli_say("no keeper runs here%s%s (one per user and network namespace)",
+			v->keeper_off	    ? ": SOCKSHARD_KEEPER=off"
+			: v->keeper != NULL ? " as "
+					    : "",
+			v->keeper_off || v->keeper == NULL ? "" : v->keeper);
+	return CLI_UNAVAILABLE;
+}
+
+/* Refuses a name that is not there, with those that are. */
+static int unknown_group(const struct status *s, const char *group)
+{
+	char names[1024] = "";
+	size_t i, k, n = 0;
+
+	for (i = 0; i < s->n_groups && n < sizeof(names) - WIRE_GROUP_MAX - 2; i++) {
+		const char *name = s->groups[i].head.group;
+
+		for (k = 0; k < i && strcmp(s->groups[k].head.group, name) != 0; k++)
+			;
+		if (k == i && name[0] != '\0')
+			n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s", n ? ", " : "",
+					      name);
+	}
+	cli_say("status: no group \"%s\" here, there %s: %s", group, n ? "are" : "is",
+		n ? names : "none with a name");
+	return CLI_USAGE;
+}
+
+static int show(const struct variables *v, const struct request *req)
+{
+	struct status s = {0};
+	int r = ask(v, &s), i;
+
+	if (r != 0) {
+		status_free(&s);
+		return no_keeper(v, req->json, r);
+	}
+	for (i = 0; req->group != NULL && i < (int)s.n_groups; i++) {
+		if (strcmp(s.groups[i].head.group, req->group) == 0)
+			break;
+	}
+	if (req->group != NULL && i == (int)s.n_groups) {
+		r = unknown_group(&s, req->group);
+	} else {
+		if (req->group != NULL)
+			status_keep(&s, req->group);
+		(req->json ? status_json : status_table)(stdout, &s);
+		r = fflush(stdout) == 0 ? 0 : 1;
+	}
+	status_free(&s);
+	return r;
+}
+
+int cli_status(int argc, char **argv)
+{
+	struct options o = {.specs = specs, .argv = argv, .next = 1};
+	struct request req = {.done = -1};
+	struct variables v;
+	int id;
+
+	(void)argc;
+	while ((id = options_next(&o)) != OPTIONS_END) {
+		if (take(&o, id, &req) != 0) {
+			cli_say("%s", o.error);
+			return CLI_USAGE;
+		}
+		if (req.done != -1)
+			return req.done;
+	}
+	if (variables_read(&v, o.error) != 0) {
+		cli_say("%s", o.error);
+		return CLI_USAGE;
+	}
+	return show(&v, &req);
+}
