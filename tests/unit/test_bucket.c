@@ -28,7 +28,7 @@ struct world {
 	do {                                                                                       \
 		if (!(what))                                                                       \
 			fail_msg("%s (SOCKSHARD_TEST_SEED=%llu, step %u)", #what,                  \
-			         (unsigned long long)(w)->seed, (w)->step);                        \
+				 (unsigned long long)(w)->seed, (w)->step);                        \
 	} while (0)
 
 static uint32_t draw(struct world *w, uint32_t below)
