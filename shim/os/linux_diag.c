@@ -160,7 +160,7 @@ int linux_diag_parse(const void *buf, size_t len, const struct linux_diag_query 
 
 int linux_diag_open(void)
 {
-	const struct timeval timeout = {.tv_usec = DIAG_TIMEOUT_MS * 1000};
+	const struct timeval timeout = {.tv_usec = DIAG_TIMEOUT_MS * 1000L};
 	int fd, r;
 
 	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
