@@ -1,5 +1,4 @@
-/* Every system's choice of options and every refusal, through the fake of the system's calls; the
- * probe on the kernel that runs the test, in a network namespace of its own. */
+/* Every system's choice of options and every refusal, through the fake of the system's calls. */
 #include "../../shim/os/os.h"
 #include "../support/fake_sys.h"
 
