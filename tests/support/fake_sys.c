@@ -270,9 +270,3 @@ const struct sys fake = {
 	.poll = fake_poll,
 	.syscall = fake_syscall,
 };
-
-/* The provider of a test that links no other one. */
-__attribute__((weak)) const struct sys *sys_get(void)
-{
-	return &fake;
-}
