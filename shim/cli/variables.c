@@ -113,7 +113,7 @@ int variables_read(struct variables *ret, char error[OPTIONS_ERROR_MAX])
 		r = check_keeper(&v, error);
 	if (r != 0)
 		return r;
-	if (v.log != NULL && log_setup(v.log) != 0)
+	if (log_setup(v.log) != 0)
 		return options_wrong(error, "SOCKSHARD_LOG", v.log, 1,
 				     "error, warn, info or debug, or one of them with :/path");
 	if (check_path("SOCKSHARD_COMMAND", &v.command, error) != 0 ||

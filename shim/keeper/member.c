@@ -265,7 +265,8 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 	m->page_base = member_accepted(m);
 	c->page = NULL;
 	m->state = WIRE_LIVE;
-	(void)getrandom(m->token, sizeof(m->token), GRND_NONBLOCK);
+	if (getrandom(m->token, sizeof(m->token), GRND_NONBLOCK) != sizeof(m->token))
+		memset(m->token, 0, sizeof(m->token)); /* nobody can claim by it */
 	c->state = CONN_OWNER;
 	c->member = member;
 	(void)group_list(k, c->group);
@@ -282,11 +283,13 @@ int member_claim(struct keeper *k, int conn, const uint8_t token[WIRE_TOKEN])
 
 	for (int i = 0; i < k->member_top; i++) {
 		struct member *m = &k->members[i];
-		uint8_t differs = 0;
+		uint8_t differs = 0, any = 0;
 
-		for (size_t b = 0; b < WIRE_TOKEN; b++)
+		for (size_t b = 0; b < WIRE_TOKEN; b++) {
 			differs |= m->token[b] ^ token[b];
-		if (!m->used || differs || m->state == WIRE_STARTING || m->state == WIRE_DRAINING)
+			any |= token[b];
+		}
+		if (!m->used || differs || !any || m->state == WIRE_STARTING || m->state == WIRE_DRAINING)
 			continue;
 		c->state = CONN_OWNER;
 		c->member = i;
@@ -311,7 +314,8 @@ static bool has_other_owner(const struct keeper *k, int member, const struct con
 	for (int i = 0; i < k->conn_top; i++) {
 		const struct conn *c = &k->conn[i];
 
-		if (c->used && c != than && c->state == CONN_OWNER && c->member == member && !c->dead)
+		if (c->used && c != than && c->state == CONN_OWNER && c->member == member &&
+		    (c->fd != NONE || !c->dead))
 			return true;
 	}
 	return false;
@@ -490,13 +494,13 @@ void member_review(struct keeper *k, int member)
 		group_steer(k, m->group);
 }
 
-void member_clean_exit(struct keeper *k, int conn)
+void member_clean_exit(struct keeper *k, int conn, bool alone)
 {
 	struct conn *c = &k->conn[conn];
 	int member = c->member;
 
 	c->clean = true;
-	if (c->state != CONN_OWNER || member == NONE || has_other_owner(k, member, c))
+	if (!alone || c->state != CONN_OWNER || member == NONE || has_other_owner(k, member, c))
 		return;
 	for (int i = 0; i < k->member_top; i++)
 		if (i != member && k->members[i].used &&

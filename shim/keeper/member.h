@@ -30,8 +30,11 @@ int member_claim(struct keeper *k, int conn, const uint8_t token[WIRE_TOKEN]);
  */
 int member_leave(struct keeper *k, int conn, uint32_t action);
 
-/** member_clean_exit - the owner runs exit(3): the last of its group is released before it ends */
-void member_clean_exit(struct keeper *k, int conn);
+/**
+ * member_clean_exit - the owner runs exit(3)
+ * @alone: nobody can have inherited the socket: the last of its group is released at once
+ */
+void member_clean_exit(struct keeper *k, int conn, bool alone);
 
 /** member_review - an owner's process or connection ended, or time has passed */
 void member_review(struct keeper *k, int member);

@@ -260,7 +260,7 @@ int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 		group_steer(k, c->group);
 		return reply(k, c, p, seq, 0);
 	case WIRE_CLEAN_EXIT:
-		member_clean_exit(k, conn);
+		member_clean_exit(k, conn, p->body.leave.action == WIRE_CLOSED);
 		return reply(k, c, p, seq, 0);
 	case WIRE_REGISTER:
 		return on_register(k, conn, p);

@@ -14,6 +14,7 @@ static const struct {
 	[WIRE_RESERVE] = BODY(struct wire_reserve),
 	[WIRE_JOIN] = BODY(struct wire_join),
 	[WIRE_LEAVE] = BODY(struct wire_leave_body),
+	[WIRE_CLEAN_EXIT] = BODY(struct wire_leave_body),
 	[WIRE_CLAIM] = BODY(struct wire_claim),
 	[WIRE_REGISTER] = BODY(struct wire_register),
 	[WIRE_GIVE_UP] = BODY(struct wire_slot),

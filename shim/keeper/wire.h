@@ -25,7 +25,7 @@ enum wire_type {
 	WIRE_LEAVE,      /* shard: has closed or is about to disconnect its socket */
 	WIRE_CLAIM,      /* a forked process accepts from a socket it inherited, proven by token */
 	WIRE_OWN_PROGRAM, /* shard: its server attached a program of its own */
-	WIRE_CLEAN_EXIT, /* shard: exit(3) runs */
+	WIRE_CLEAN_EXIT, /* shard: exit(3) runs; body as LEAVE */
 	WIRE_REGISTER,   /* launcher: n slots of a group are mine */
 	WIRE_STOPPING,   /* launcher: what ends from now on ends on purpose */
 	WIRE_GIVE_UP,    /* launcher: this slot is not restarted any more */
@@ -97,7 +97,8 @@ struct wire_joined { /* WIRE_JOINED */
 };
 
 enum wire_leave {
-	WIRE_CLOSED = 1,   /* the last descriptor of the process is closed */
+	WIRE_CLOSED = 1,   /* the last descriptor of the process is closed; CLEAN_EXIT: nobody else has it */
+	WIRE_INHERITED,    /* CLEAN_EXIT: a child may have it */
 	WIRE_SHUT_RD,      /* the keeper is to shut it down, then reply */
 	WIRE_SHUT_RDWR,
 	WIRE_DISCONNECT,   /* the keeper is to connect(AF_UNSPEC) it, then reply */

@@ -207,17 +207,25 @@ static void emit_search(struct code *c, const struct range *ranges, unsigned n)
 	emit_search(c, ranges + left, n - left);
 }
 
-/* One range per stretch of buckets with one index. */
+static uint32_t index_at(const struct bucket_table *t, unsigned bucket, const uint32_t *index_of,
+			 size_t n_index)
+{
+	uint16_t slot = t->owner[bucket];
+
+	return slot != BUCKET_NONE && slot < n_index ? index_of[slot] : UNKNOWN;
+}
+
+/* One range per stretch of buckets with one index; at least one. */
 static unsigned collect_ranges(const struct bucket_table *t, const uint32_t *index_of,
 			       size_t n_index, struct range *ret)
 {
 	unsigned n = 0;
 
-	for (unsigned b = 0; b < t->n; b++) {
-		uint16_t slot = t->owner[b];
-		uint32_t index = slot != BUCKET_NONE && slot < n_index ? index_of[slot] : UNKNOWN;
+	ret[n++] = (struct range){.first = 0, .index = index_at(t, 0, index_of, n_index)};
+	for (unsigned b = 1; b < t->n; b++) {
+		uint32_t index = index_at(t, b, index_of, n_index);
 
-		if (n > 0 && ret[n - 1].index == index)
+		if (ret[n - 1].index == index)
 			continue;
 		ret[n].first = (uint32_t)(((uint64_t)b << 32) / t->n);
 		ret[n++].index = index;

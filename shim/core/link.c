@@ -1,0 +1,190 @@
+/* See link.h. After the server has sandboxed itself only sendmsg and recvmsg are called. */
+#include "link.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../os/os.h"
+#include "../util/log.h"
+#include "init.h"
+#include "pool.h"
+
+#define HIGH_FD   900  /* below FD_SETSIZE and the usual limit of 1,024, above what servers count on */
+#define BUSY_SPINS 100000
+
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+
+struct free_page {
+	struct free_page *next;
+	void *page;
+};
+
+static struct free_page *free_pages; /* addresses of pages no shard uses; under the lock of fdtab */
+
+bool link_failed(int r)
+{
+	return r == -ETIMEDOUT || r == -ECONNRESET || r == -EPIPE || r == -EPROTO || r == -EBADF ||
+	       r == -ENOTCONN || r == -ENOTSOCK;
+}
+
+/* Out of the way of servers that count on low numbers. Any number will do when none is free there. */
+static int move_high(const struct sys *sys, int fd)
+{
+	struct rlimit l;
+	int from = HIGH_FD, high;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur <= HIGH_FD)
+		from = (int)(l.rlim_cur - l.rlim_cur / 8);
+	high = sys->fcntl(fd, F_DUPFD_CLOEXEC, from);
+	if (high == -1)
+		return fd;
+	sys->close(fd);
+	return high;
+}
+
+int link_open(const struct sys *sys, struct shard *s)
+{
+	struct keeper_where where = {
+		.name = init.keeper_name[0] ? init.keeper_name : NULL,
+		.command = init.command[0] ? init.command : NULL,
+		.log = init.log[0] ? init.log : NULL,
+		.uid = (uint32_t)geteuid(),
+	};
+	int pidfd = (int)sys->syscall(SYS_pidfd_open, getpid(), 0);
+	int r = keeper_connect(sys, &where, WIRE_SHARD, pidfd, &s->keeper);
+
+	if (pidfd >= 0)
+		sys->close(pidfd);
+	if (r == 0) {
+		s->keeper.fd = move_high(sys, s->keeper.fd);
+		r = os_get()->cookie(sys, s->keeper.fd, &s->keeper_cookie);
+		fdtab_lock();
+		if (r == 0)
+			r = fdtab_add_internal(s->keeper.fd);
+		fdtab_unlock();
+		if (r == 0)
+			return 0;
+		sys->close(s->keeper.fd);
+	}
+	s->keeper.fd = -1;
+	return r;
+}
+
+/* A number closed behind our back may be a client's connection by now: it must not get our bytes. */
+static bool still_ours(const struct sys *sys, const struct shard *s)
+{
+	uint64_t cookie;
+
+	if (s->keeper.fd < 0)
+		return false;
+	if (atomic_load(&init_sandboxed))
+		return true;
+	return os_get()->cookie(sys, s->keeper.fd, &cookie) == 0 && cookie == s->keeper_cookie;
+}
+
+void link_close(const struct sys *sys, struct shard *s)
+{
+	bool ours = still_ours(sys, s);
+
+	if (s->keeper.fd < 0)
+		return;
+	fdtab_lock();
+	fdtab_remove(s->keeper.fd);
+	fdtab_unlock();
+	if (ours)
+		sys->close(s->keeper.fd);
+	s->keeper.fd = -1;
+}
+
+void link_renumber(int fd, int moved)
+{
+	for (int n = fdtab_next(0, false); n >= 0; n = fdtab_next(n + 1, false)) {
+		struct shard *s = fdtab_find(n);
+
+		if (s->keeper.fd == fd)
+			s->keeper.fd = moved;
+	}
+}
+
+int link_ask(const struct sys *sys, struct shard *s, struct wire_packet *packet)
+{
+	int r, spins = 0;
+
+	while (atomic_exchange(&s->busy, true)) {
+		if (++spins > BUSY_SPINS)
+			return -ETIMEDOUT;
+		sched_yield();
+	}
+	if (still_ours(sys, s))
+		r = keeper_ask(sys, &s->keeper, packet);
+	else
+		r = -ENOTCONN;
+	if (link_failed(r))
+		link_close(sys, s);
+	atomic_store(&s->busy, false);
+	return r;
+}
+
+int link_leave(const struct sys *sys, struct shard *s, uint32_t action)
+{
+	struct wire_packet p;
+	int r;
+
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_LEAVE;
+	p.body.leave.action = action;
+	r = link_ask(sys, s, &p);
+	wire_close_fds(sys, &p);
+	return r;
+}
+
+void link_map_counter(const struct sys *sys, struct shard *s, struct wire_packet *packet)
+{
+	struct free_page *reused;
+	void *page;
+
+	s->counter = &fdtab_uncounted;
+	if (packet->n_fds != 1)
+		goto out;
+	fdtab_lock();
+	reused = free_pages;
+	if (reused)
+		free_pages = reused->next;
+	fdtab_unlock();
+	/* Over the old page in one step: a thread that is late with its count may still write there. */
+	page = mmap(reused ? reused->page : NULL, sizeof(*s->counter), PROT_READ | PROT_WRITE,
+	            MAP_SHARED | (reused ? MAP_FIXED : 0), packet->fds[0], 0);
+	if (page != MAP_FAILED)
+		s->counter = page;
+	fdtab_lock();
+	if (reused)
+		pool_free(reused, sizeof(*reused));
+	fdtab_unlock();
+out:
+	wire_close_fds(sys, packet);
+}
+
+void link_unmap_counter(struct shard *s)
+{
+	struct free_page *f;
+
+	if (!s->counter || s->counter == &fdtab_uncounted)
+		return;
+	fdtab_lock();
+	f = pool_alloc(sizeof(*f));
+	if (f) {
+		f->page = s->counter;
+		f->next = free_pages;
+		free_pages = f;
+	}
+	fdtab_unlock();
+	s->counter = NULL;
+}

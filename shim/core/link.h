@@ -1,0 +1,36 @@
+/* A shard's connection to the keeper. */
+#ifndef SOCKSHARD_CORE_LINK_H
+#define SOCKSHARD_CORE_LINK_H
+
+#include "shard.h"
+
+/**
+ * link_open - connect for a socket of ours, starting a keeper if need be
+ * @s: keeper and keeper_cookie are set; the descriptor is high, close-on-exec and in the table
+ *
+ * Returns 0; -errno, with the reason logged once for each kind.
+ */
+int link_open(const struct sys *sys, struct shard *s);
+
+/** link_ask - one question; what ends the connection's use closes it. The answer's result or -errno */
+int link_ask(const struct sys *sys, struct shard *s, struct wire_packet *packet);
+
+/** link_renumber - the connection with this number has another one now (-1: none). Under the lock */
+void link_renumber(int fd, int moved);
+
+/** link_close - close the connection, if it is still ours */
+void link_close(const struct sys *sys, struct shard *s);
+
+/** link_leave - tell the keeper that the socket leaves; 0, or -errno of what the keeper did for it */
+int link_leave(const struct sys *sys, struct shard *s, uint32_t action);
+
+/** link_failed - is this the failure of a connection, rather than the keeper's answer */
+bool link_failed(int r);
+
+/** link_map_counter - map the page that came with RESERVE; closes the packet's descriptor */
+void link_map_counter(const struct sys *sys, struct shard *s, struct wire_packet *packet);
+
+/** link_unmap_counter - the page may be used by the next listener; its address stays valid */
+void link_unmap_counter(struct shard *s);
+
+#endif

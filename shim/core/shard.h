@@ -1,0 +1,80 @@
+/* The decisions of the preload: what each hooked call means for a socket of ours. Every function
+ * behaves as the call of its name, with -errno for -1; descriptors it does not know pass through. */
+#ifndef SOCKSHARD_CORE_SHARD_H
+#define SOCKSHARD_CORE_SHARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "../keeper/client.h"
+#include "../sys/sys.h"
+#include "../util/addr.h"
+#include "fdtab.h"
+
+enum shard_state {
+	SHARD_BOUND,  /* reserved; TCP: not listening yet */
+	SHARD_JOINED, /* held by the keeper */
+	SHARD_PLAIN,  /* only the option is set: no keeper */
+};
+
+/* One socket of ours in this process. Under the lock of fdtab, but for the connection. */
+struct shard {
+	struct addr addr;
+	enum shard_state state;
+	uint64_t cookie;      /* SO_COOKIE: proves that a descriptor is still this socket */
+	pid_t owner;          /* the process that reserved or claimed it */
+	unsigned fds;         /* descriptors in the table */
+	unsigned users;       /* threads at work on it */
+	unsigned forks;       /* init_forks when it became ours */
+	bool had_port;        /* the server itself had set SO_REUSEPORT */
+	bool had_addr;        /* and SO_REUSEADDR */
+	bool own_program;     /* the server attached a program */
+	struct keeper_client keeper; /* fd -1: none */
+	uint64_t keeper_cookie;      /* proves that keeper.fd is still ours */
+	struct fdtab_counter *counter;
+	uint8_t token[WIRE_TOKEN];
+	_Atomic bool busy;    /* a question is under way */
+};
+
+int shard_bind(const struct sys *sys, int fd, const struct sockaddr *addr, socklen_t len);
+int shard_listen(const struct sys *sys, int fd, int backlog);
+int shard_connect(const struct sys *sys, int fd, const struct sockaddr *addr, socklen_t len);
+int shard_shutdown(const struct sys *sys, int fd, int how);
+int shard_close(const struct sys *sys, int fd);
+int shard_close_range(const struct sys *sys, unsigned int first, unsigned int last, int flags);
+/* closefrom(3) where the system has no close_range(2): one by one, up to the limit. */
+void shard_close_each(const struct sys *sys, unsigned int first);
+
+int shard_dup(const struct sys *sys, int fd);
+int shard_dup2(const struct sys *sys, int fd, int fd2);
+int shard_dup3(const struct sys *sys, int fd, int fd2, int flags);
+int shard_fcntl_dup(const struct sys *sys, int fd, int cmd, int from);
+int shard_setsockopt(const struct sys *sys, int fd, int level, int name, const void *value,
+                     socklen_t len);
+
+/** shard_reused - the kernel gave a number of ours to somebody: ours was closed unseen */
+void shard_reused(const struct sys *sys, int fd);
+
+/** shard_claim - the first accept of a forked process from a socket it inherited */
+void shard_claim(const struct sys *sys, int fd);
+
+/** shard_mark_inherited - in a forked child: nothing is ours before it is claimed */
+void shard_mark_inherited(void);
+
+/** shard_clean_exit - exit(3) runs: tell the keeper that this is no crash */
+void shard_clean_exit(void);
+
+/* For the files of this folder. */
+
+/** shard_get - the shard of a descriptor, proven to be the same socket; NULL: not ours (any more) */
+struct shard *shard_get(const struct sys *sys, int fd);
+
+/** shard_put - done with it */
+void shard_put(const struct sys *sys, struct shard *s);
+
+/** shard_forget - take a descriptor off the table; the last one leaves the group */
+void shard_forget(const struct sys *sys, int fd);
+
+#endif

@@ -1,0 +1,326 @@
+/* bind(2): the first call that shows which address the server wants. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../os/os.h"
+#include "../util/log.h"
+#include "init.h"
+#include "link.h"
+#include "pool.h"
+#include "shard.h"
+
+#ifndef SO_BINDTOIFINDEX
+#define SO_BINDTOIFINDEX 62 /* Linux 5.1 */
+#endif
+
+static int real_bind(const struct sys *sys, int fd, const struct sockaddr *addr, socklen_t len)
+{
+	return sys->bind(fd, addr, len) == -1 ? -errno : 0;
+}
+
+static int get_int(const struct sys *sys, int fd, int level, int name)
+{
+	int value = 0;
+	socklen_t len = sizeof(value);
+
+	return sys->getsockopt(fd, level, name, &value, &len) == -1 ? -errno : value;
+}
+
+/* The address as we compare it; false: not a kind of socket that we share. */
+static bool examine(const struct sys *sys, int fd, const struct sockaddr *sa, socklen_t len,
+                    struct addr *ret)
+{
+	int type, proto, v;
+
+	if (!sa || addr_from_sockaddr(sa, len, ret) < 0 || ret->port == 0 || addr_is_multicast(ret))
+		return false;
+	if (get_int(sys, fd, SOL_SOCKET, SO_DOMAIN) != ret->family)
+		return false;
+	type = get_int(sys, fd, SOL_SOCKET, SO_TYPE);
+	proto = get_int(sys, fd, SOL_SOCKET, SO_PROTOCOL);
+	if (!(type == SOCK_STREAM && proto == IPPROTO_TCP) &&
+	    !(type == SOCK_DGRAM && proto == IPPROTO_UDP))
+		return false; /* SCTP, MPTCP: never steered */
+	ret->proto = (uint8_t)proto;
+	if (ret->family == AF_INET6) {
+		const struct sockaddr_in6 *in6 = (const void *)sa;
+
+		ret->v6only = get_int(sys, fd, IPPROTO_IPV6, IPV6_V6ONLY) == 1;
+		if (IN6_IS_ADDR_LINKLOCAL(&in6->sin6_addr))
+			ret->ifindex = in6->sin6_scope_id;
+	}
+	v = get_int(sys, fd, SOL_SOCKET, SO_BINDTOIFINDEX);
+	if (v > 0)
+		ret->ifindex = (uint32_t)v;
+	return true;
+}
+
+/* Has this process accepted from one of its listeners, or has its family? The counters are shared
+ * by everybody who inherited them. Under the lock. */
+static bool family_has_accepted(void)
+{
+	if (atomic_load_explicit(&init_accepted, memory_order_relaxed))
+		return true;
+	for (int fd = fdtab_next(0, false); fd >= 0; fd = fdtab_next(fd + 1, false)) {
+		const struct shard *s = fdtab_find(fd);
+
+		if (s->counter && atomic_load_explicit(&s->counter->accepted, memory_order_relaxed))
+			return true;
+	}
+	return false;
+}
+
+/* A second bind of an address by this process, as the kernel would have refused it. */
+static bool bound_before(const struct sys *sys, const struct addr *a)
+{
+	for (int fd = 0;; fd++) {
+		struct shard *s;
+		bool same;
+
+		fdtab_lock();
+		fd = fdtab_next(fd, false);
+		fdtab_unlock();
+		if (fd < 0)
+			return false;
+		s = shard_get(sys, fd); /* a stale one vanishes here */
+		same = s && s->owner == getpid() && addr_equal(&s->addr, a);
+		if (s)
+			shard_put(sys, s);
+		if (same)
+			return true;
+	}
+}
+
+static int reserve(const struct sys *sys, struct shard *s, const struct policy_rule *rule)
+{
+	struct wire_packet p;
+	struct wire_reserve *w = &p.body.reserve;
+	int r;
+
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_RESERVE;
+	w->addr = s->addr;
+	memcpy(w->group, init.group, sizeof(w->group));
+	w->key = rule->key;
+	w->hold_ms = (uint32_t)(rule->hold_ms >= 0 ? rule->hold_ms : POLICY_HOLD_MS);
+	w->slot = init.slot;
+	w->generation = init.generation;
+	w->weight = init.weight;
+	w->own_sharing = s->had_port;
+	w->reuse_addr = s->had_addr;
+	r = link_ask(sys, s, &p);
+	if (r < 0)
+		wire_close_fds(sys, &p);
+	else
+		link_map_counter(sys, s, &p);
+	return r;
+}
+
+static struct shard *make(const struct sys *sys, int fd, const struct addr *a)
+{
+	struct shard *s;
+
+	fdtab_lock();
+	s = pool_alloc(sizeof(*s));
+	fdtab_unlock();
+	if (!s)
+		return NULL;
+	memset(s, 0, sizeof(*s));
+	s->addr = *a;
+	s->keeper.fd = -1;
+	s->counter = &fdtab_uncounted;
+	s->owner = getpid();
+	s->forks = atomic_load(&init_forks);
+	s->had_port = os_get()->shared(sys, fd) == 1;
+	s->had_addr = get_int(sys, fd, SOL_SOCKET, SO_REUSEADDR) == 1;
+	(void)os_get()->cookie(sys, fd, &s->cookie);
+	return s;
+}
+
+static void discard(const struct sys *sys, struct shard *s)
+{
+	link_close(sys, s);
+	link_unmap_counter(s);
+	fdtab_lock();
+	pool_free(s, sizeof(*s));
+	fdtab_unlock();
+}
+
+static void publish(const struct sys *sys, int fd, struct shard *s)
+{
+	int r;
+
+	fdtab_lock();
+	s->fds = 1;
+	r = fdtab_add(fd, s, (uintptr_t)s->counter);
+	fdtab_unlock();
+	if (r < 0) {
+		log_warn("out of memory: fd %d is shared, but not looked after", fd);
+		discard(sys, s);
+	}
+}
+
+/* UDP enters its group by bind: the keeper does it, or lets us do it while it waits. */
+static int join_udp(const struct sys *sys, int fd, const struct sockaddr *sa, socklen_t len,
+                    struct shard *s)
+{
+	struct wire_packet p;
+	int r;
+
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_JOIN;
+	p.body.join.addr = s->addr;
+	p.body.join.cookie = s->cookie;
+	p.fds[0] = fd;
+	p.n_fds = 1;
+	r = link_ask(sys, s, &p);
+	wire_close_fds(sys, &p);
+	if (r == 0 && p.body.joined.granted) {
+		r = real_bind(sys, fd, sa, len);
+		if (r < 0)
+			return r;
+		p.head.type = WIRE_BOUND;
+		p.fds[0] = fd;
+		p.n_fds = 1;
+		r = link_ask(sys, s, &p);
+		wire_close_fds(sys, &p);
+	}
+	if (r == 0) {
+		s->state = SHARD_JOINED;
+		memcpy(s->token, p.body.joined.token, sizeof(s->token));
+		log_info("fd %d is slot %u of group '%s'", fd, p.body.joined.slot, init.group);
+	}
+	return r;
+}
+
+static bool is_bound(const struct sys *sys, int fd)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct addr a;
+
+	return sys->getsockname(fd, (struct sockaddr *)&ss, &len) == 0 &&
+	       addr_from_sockaddr((struct sockaddr *)&ss, len, &a) == 0 && a.port != 0;
+}
+
+/* The bind itself, with the option set. */
+static int bind_shared(const struct sys *sys, int fd, const struct sockaddr *sa, socklen_t len,
+                       struct shard *s)
+{
+	int r;
+
+	if (s->addr.proto == IPPROTO_UDP && s->state != SHARD_PLAIN) {
+		r = join_udp(sys, fd, sa, len, s);
+		if (!link_failed(r))
+			return r;
+		s->state = SHARD_PLAIN;
+		if (is_bound(sys, fd))
+			return 0;
+	}
+	r = real_bind(sys, fd, sa, len);
+	if (r == 0 && s->addr.proto == IPPROTO_TCP && os_get()->listen_in_bind &&
+	    sys->listen(fd, SOMAXCONN) == -1)
+		r = -errno;
+	return r;
+}
+
+/* Reach the keeper and reserve. 0; 1: go on without one; -errno: the bind fails. */
+static int prepare(const struct sys *sys, struct shard *s, const struct policy_rule *rule)
+{
+	char text[ADDR_TEXT_MAX];
+	int r;
+
+	if (init.keeper_off)
+		return 1;
+	r = atomic_load(&init_sandboxed) ? -EPERM : link_open(sys, s);
+	if (r == 0)
+		r = reserve(sys, s, rule);
+	if (r == 0)
+		return 0;
+	if (r == -EADDRINUSE) {
+		log_info("%s: in use by another group, address or program",
+		         addr_format(&s->addr, text, sizeof(text)));
+		return r;
+	}
+	log_warn("%s: no keeper (%s): %s", addr_format(&s->addr, text, sizeof(text)), strerror(-r),
+	         init.strict ? "bind fails (SOCKSHARD_STRICT=1)" : "shared by the option alone");
+	return init.strict ? r : 1;
+}
+
+static int share_and_bind(const struct sys *sys, int fd, const struct sockaddr *sa, socklen_t len,
+                          struct shard *s, const struct policy_rule *rule)
+{
+	const struct os *os = os_get();
+	char why[OS_WHY_MAX], text[ADDR_TEXT_MAX];
+	int r = os_refuse(os, &s->addr, why);
+
+	if (r == 0)
+		r = prepare(sys, s, rule);
+	else
+		goto refused;
+	if (r < 0) {
+		discard(sys, s);
+		return r;
+	}
+	if (r == 1)
+		s->state = SHARD_PLAIN;
+	why[0] = '\0';
+	r = os->share(sys, fd, &s->addr, why);
+	if (r < 0)
+		goto refused;
+	r = bind_shared(sys, fd, sa, len, s);
+	if (r == 0) {
+		publish(sys, fd, s);
+		return 0;
+	}
+	os->unshare(sys, fd, &s->addr, s->had_port, s->had_addr);
+	discard(sys, s);
+	return r;
+refused:
+	log_warn("%s is not shared: %s", addr_format(&s->addr, text, sizeof(text)),
+	         why[0] ? why : strerror(-r));
+	discard(sys, s);
+	return init.strict ? -EOPNOTSUPP : real_bind(sys, fd, sa, len);
+}
+
+int shard_bind(const struct sys *sys, int fd, const struct sockaddr *sa, socklen_t len)
+{
+	const struct policy_rule *rule;
+	struct shard *s;
+	struct addr a;
+	bool accepted;
+
+	init_ensure();
+	if (init.disabled && !init.strict)
+		return real_bind(sys, fd, sa, len);
+	if (!init_is_self() || !examine(sys, fd, sa, len, &a))
+		return real_bind(sys, fd, sa, len);
+	if (init.disabled)
+		return -EINVAL;
+	rule = policy_match(&init.policy, &a);
+	if (!rule || rule->mode == POLICY_OFF)
+		return real_bind(sys, fd, sa, len);
+	if (fdtab_peek(fd) != FDTAB_NOT_OURS) {
+		s = shard_get(sys, fd);
+		if (s) { /* bound before: the kernel has its own words for that */
+			shard_put(sys, s);
+			return real_bind(sys, fd, sa, len);
+		}
+	}
+	fdtab_lock();
+	accepted = family_has_accepted();
+	fdtab_unlock();
+	if (rule->any_port && accepted)
+		return real_bind(sys, fd, sa, len);
+	s = make(sys, fd, &a);
+	if (!s)
+		return real_bind(sys, fd, sa, len);
+	if (!s->had_port && bound_before(sys, &a)) {
+		discard(sys, s);
+		return -EADDRINUSE;
+	}
+	return share_and_bind(sys, fd, sa, len, s, rule);
+}

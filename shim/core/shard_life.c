@@ -1,0 +1,325 @@
+/* From listen(2) to the last close(2) of a socket of ours. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../os/os.h"
+#include "../util/log.h"
+#include "init.h"
+#include "link.h"
+#include "pool.h"
+#include "shard.h"
+
+/* No descriptor and no thread has it any more. */
+static void destroy(const struct sys *sys, struct shard *s)
+{
+	link_close(sys, s);
+	link_unmap_counter(s);
+	fdtab_lock();
+	pool_free(s, sizeof(*s));
+	fdtab_unlock();
+}
+
+static bool is_same_socket(const struct sys *sys, int fd, const struct shard *s)
+{
+	uint64_t cookie;
+
+	if (atomic_load(&init_sandboxed))
+		return true;
+	return os_get()->cookie(sys, fd, &cookie) == 0 && cookie == s->cookie;
+}
+
+struct shard *shard_get(const struct sys *sys, int fd)
+{
+	struct shard *s;
+
+	fdtab_lock();
+	s = fdtab_find(fd);
+	if (s)
+		s->users++;
+	fdtab_unlock();
+	if (s && !is_same_socket(sys, fd, s)) {
+		shard_put(sys, s);
+		shard_forget(sys, fd); /* closed without our seeing it */
+		return NULL;
+	}
+	return s;
+}
+
+void shard_put(const struct sys *sys, struct shard *s)
+{
+	bool last;
+
+	fdtab_lock();
+	last = --s->users == 0 && s->fds == 0;
+	fdtab_unlock();
+	if (last)
+		destroy(sys, s);
+}
+
+/* The keeper learns of an end of connection and of a new one in this order: when the new one has its
+ * answer, the old one has been dealt with, and a port that is free now can be bound by anybody. */
+static void wait_for_keeper(const struct sys *sys)
+{
+	struct shard barrier;
+
+	if (atomic_load(&init_sandboxed))
+		return;
+	memset(&barrier, 0, sizeof(barrier));
+	barrier.keeper.fd = -1;
+	if (link_open(sys, &barrier) == 0)
+		link_close(sys, &barrier);
+}
+
+/* The last descriptor of this process is closed. A child may have inherited socket and connection:
+ * then only the end of the connection tells, which the child's copy keeps open. */
+static void leave_closed(const struct sys *sys, struct shard *s)
+{
+	bool mine = s->owner == getpid();
+
+	if (s->keeper.fd < 0)
+		return;
+	if (mine && s->forks == atomic_load(&init_forks)) {
+		(void)link_leave(sys, s, WIRE_CLOSED);
+		link_close(sys, s);
+	} else {
+		link_close(sys, s);
+		if (mine)
+			wait_for_keeper(sys);
+	}
+}
+
+void shard_forget(const struct sys *sys, int fd)
+{
+	struct shard *s;
+	bool last = false;
+
+	fdtab_lock();
+	s = fdtab_find(fd);
+	fdtab_remove(fd);
+	if (s) {
+		s->users++;
+		last = --s->fds == 0;
+	}
+	fdtab_unlock();
+	if (!s)
+		return;
+	if (last)
+		leave_closed(sys, s);
+	shard_put(sys, s);
+}
+
+void shard_reused(const struct sys *sys, int fd)
+{
+	if (!init_is_self())
+		return;
+	if (fdtab_peek(fd) == FDTAB_INTERNAL) {
+		fdtab_lock();
+		link_renumber(fd, -1);
+		fdtab_remove(fd);
+		fdtab_unlock();
+	} else {
+		shard_forget(sys, fd);
+	}
+}
+
+int shard_close(const struct sys *sys, int fd)
+{
+	struct shard *s;
+	int r;
+
+	if (!init_is_self())
+		return sys->close(fd) == -1 ? -errno : 0;
+	if (fdtab_peek(fd) == FDTAB_INTERNAL)
+		return -EBADF; /* the server never opened it */
+	s = shard_get(sys, fd);
+	if (s)
+		shard_put(sys, s);
+	r = sys->close(fd) == -1 ? -errno : 0;
+	if (s)
+		shard_forget(sys, fd);
+	return r;
+}
+
+static int join(const struct sys *sys, int fd, int backlog, struct shard *s)
+{
+	struct wire_packet p;
+	int r;
+
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_JOIN;
+	p.body.join.addr = s->addr;
+	p.body.join.cookie = s->cookie;
+	p.body.join.backlog = backlog;
+	p.fds[0] = fd;
+	p.n_fds = 1;
+	r = link_ask(sys, s, &p);
+	wire_close_fds(sys, &p);
+	if (r < 0)
+		return r;
+	memcpy(s->token, p.body.joined.token, sizeof(s->token));
+	s->state = SHARD_JOINED;
+	s->owner = getpid();
+	if (p.body.joined.wanted_taken)
+		log_warn("SOCKSHARD_SLOT: slot %u is held by a live process: slot %u taken instead",
+		         init.slot, p.body.joined.slot);
+	log_info("fd %d is slot %u of group '%s'", fd, p.body.joined.slot, init.group);
+	return 0;
+}
+
+int shard_listen(const struct sys *sys, int fd, int backlog)
+{
+	struct shard *s = init_is_self() ? shard_get(sys, fd) : NULL;
+	char text[ADDR_TEXT_MAX];
+	int r = -ENOTCONN;
+
+	if (s && s->state == SHARD_BOUND && s->addr.proto == IPPROTO_TCP) {
+		r = join(sys, fd, backlog, s);
+		if (link_failed(r)) {
+			log_warn("%s: the keeper does not answer (%s): shared by the option alone",
+			         addr_format(&s->addr, text, sizeof(text)), strerror(-r));
+			s->state = SHARD_PLAIN;
+			if (init.strict)
+				goto out;
+		}
+	}
+	if (link_failed(r))
+		r = sys->listen(fd, backlog) == -1 ? -errno : 0;
+out:
+	if (s)
+		shard_put(sys, s);
+	return r;
+}
+
+int shard_shutdown(const struct sys *sys, int fd, int how)
+{
+	struct shard *s = init_is_self() ? shard_get(sys, fd) : NULL;
+	int r = -ENOTCONN;
+
+	if (s && s->state == SHARD_JOINED && s->addr.proto == IPPROTO_TCP && how != SHUT_WR) {
+		r = link_leave(sys, s, how == SHUT_RD ? WIRE_SHUT_RD : WIRE_SHUT_RDWR);
+		if (!link_failed(r))
+			s->state = SHARD_BOUND;
+	}
+	if (link_failed(r))
+		r = sys->shutdown(fd, how) == -1 ? -errno : 0;
+	if (s)
+		shard_put(sys, s);
+	return r;
+}
+
+/* A socket that connects is no listener: as if we had never touched it. */
+int shard_connect(const struct sys *sys, int fd, const struct sockaddr *addr, socklen_t len)
+{
+	struct shard *s = init_is_self() ? shard_get(sys, fd) : NULL;
+	bool disconnects = addr && len >= sizeof(addr->sa_family) && addr->sa_family == AF_UNSPEC;
+	int r;
+
+	if (!s)
+		return sys->connect(fd, addr, len) == -1 ? -errno : 0;
+	if (s->state == SHARD_JOINED && s->addr.proto == IPPROTO_TCP) {
+		r = disconnects ? link_leave(sys, s, WIRE_DISCONNECT) : -ENOTCONN;
+		if (!link_failed(r)) {
+			s->state = SHARD_BOUND;
+			shard_put(sys, s);
+			return r;
+		}
+	} else {
+		if (s->state == SHARD_JOINED)
+			(void)link_leave(sys, s, WIRE_CONNECTING);
+		else
+			os_get()->unshare(sys, fd, &s->addr, s->had_port, s->had_addr);
+		shard_forget(sys, fd);
+	}
+	shard_put(sys, s);
+	return sys->connect(fd, addr, len) == -1 ? -errno : 0;
+}
+
+/* The marks of a process's own descriptors and of those it inherited differ by FDTAB_CLAIM. */
+void shard_mark_inherited(void)
+{
+	for (int fd = fdtab_next(0, false); fd >= 0; fd = fdtab_next(fd + 1, false)) {
+		const struct shard *s = fdtab_find(fd);
+
+		if (s->state == SHARD_JOINED && s->addr.proto == IPPROTO_TCP)
+			fdtab_set_mark(s, (uintptr_t)s->counter | FDTAB_CLAIM);
+	}
+}
+
+static void claim(const struct sys *sys, struct shard *s)
+{
+	struct shard mine = *s;
+	struct wire_packet p;
+	int r;
+
+	mine.keeper.fd = -1;
+	atomic_store(&mine.busy, false);
+	if (link_open(sys, &mine) < 0)
+		return;
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_CLAIM;
+	memcpy(p.body.claim.token, s->token, sizeof(s->token));
+	r = link_ask(sys, &mine, &p);
+	wire_close_fds(sys, &p);
+	if (r < 0) {
+		link_close(sys, &mine);
+		return;
+	}
+	link_close(sys, s); /* our copy of the parent's connection */
+	s->keeper = mine.keeper;
+	s->keeper_cookie = mine.keeper_cookie;
+	s->owner = getpid();
+	s->forks = atomic_load(&init_forks) - 1; /* whoever forked us may hold it too */
+}
+
+void shard_claim(const struct sys *sys, int fd)
+{
+	struct shard *s;
+	bool first;
+
+	if (!init_is_self())
+		return;
+	s = shard_get(sys, fd);
+	if (!s)
+		return;
+	fdtab_lock();
+	first = (fdtab_mark_of(s) & FDTAB_CLAIM) != 0;
+	if (first)
+		fdtab_set_mark(s, (uintptr_t)s->counter);
+	fdtab_unlock();
+	if (first && s->keeper.fd >= 0 && !atomic_load(&init_sandboxed))
+		claim(sys, s);
+	shard_put(sys, s);
+}
+
+void shard_clean_exit(void)
+{
+	const struct sys *sys = sys_get();
+
+	if (!init_is_self() || atomic_load(&init_sandboxed))
+		return;
+	for (int fd = 0;; fd++) {
+		struct wire_packet p;
+		struct shard *s;
+
+		fdtab_lock();
+		fd = fdtab_next(fd, false);
+		fdtab_unlock();
+		if (fd < 0)
+			return;
+		s = shard_get(sys, fd);
+		if (!s)
+			continue;
+		if (s->owner == getpid() && s->state == SHARD_JOINED && s->keeper.fd >= 0) {
+			memset(&p, 0, sizeof(p));
+			p.head.type = WIRE_CLEAN_EXIT;
+			p.body.leave.action =
+			        s->forks == atomic_load(&init_forks) ? WIRE_CLOSED : WIRE_INHERITED;
+			(void)link_ask(sys, s, &p);
+			wire_close_fds(sys, &p);
+		}
+		shard_put(sys, s);
+	}
+}

@@ -1,0 +1,13 @@
+/* accept(2): one relaxed load and one relaxed counter on a listener of ours; nothing on others. */
+#include "hook.h"
+
+HOOK_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	const struct sys *sys = sys_get();
+	uintptr_t mark = hook_accepts(sys, fd);
+	int r = sys->accept(fd, addr, len);
+
+	if (r >= 0 && mark)
+		fdtab_count(mark);
+	return r;
+}

@@ -1,0 +1,50 @@
+/* Entering and leaving the preload. A signal handler of the server that runs in between, and does not
+ * return, must not leave our lock taken: so signals wait until we are done. */
+#include "hook.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+static __thread bool inside __attribute__((tls_model("initial-exec")));
+
+bool hook_enter(struct hook_frame *f)
+{
+	sigset_t all;
+
+	if (inside)
+		return false;
+	f->error = errno;
+	f->masked = !atomic_load_explicit(&init_sandboxed, memory_order_relaxed);
+	if (f->masked) {
+		sigfillset(&all);
+		f->masked = pthread_sigmask(SIG_BLOCK, &all, &f->mask) == 0;
+	}
+	inside = true;
+	return true;
+}
+
+uintptr_t hook_claim(const struct sys *sys, int fd)
+{
+	struct hook_frame f;
+	uintptr_t mark;
+
+	if (hook_enter(&f)) {
+		shard_claim(sys, fd);
+		(void)hook_leave(&f, 0);
+	}
+	mark = fdtab_peek(fd);
+	return mark == FDTAB_INTERNAL ? 0 : mark;
+}
+
+int hook_leave(struct hook_frame *f, int r)
+{
+	inside = false;
+	if (f->masked)
+		(void)pthread_sigmask(SIG_SETMASK, &f->mask, NULL);
+	if (r < 0) {
+		errno = -r;
+		return -1;
+	}
+	errno = f->error;
+	return r;
+}

@@ -1,0 +1,50 @@
+/* What every hook does around its one core call. */
+#ifndef SOCKSHARD_HOOKS_HOOK_H
+#define SOCKSHARD_HOOKS_HOOK_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "../core/fdtab.h"
+#include "../core/init.h"
+#include "../core/shard.h"
+#include "../sys/sys.h"
+
+#define HOOK_EXPORT __attribute__((visibility("default")))
+
+struct hook_frame {
+	int error;
+	bool masked;
+	sigset_t mask;
+};
+
+/**
+ * hook_enter - before the core call: signals wait, errno is noted
+ *
+ * Returns false when this thread is inside the preload already (its own call, or a library's below
+ * it): then the hook passes straight through and does not leave.
+ */
+bool hook_enter(struct hook_frame *f);
+
+/** hook_leave - after it: r >= 0 is returned with errno as it was found, -errno becomes -1 */
+int hook_leave(struct hook_frame *f, int r);
+
+/** hook_claim - the rare part of hook_accepts: returns the mark as it is afterwards */
+uintptr_t hook_claim(const struct sys *sys, int fd);
+
+/** hook_accepts - before an accept: the mark to count by, 0: not ours */
+static inline uintptr_t hook_accepts(const struct sys *sys, int fd)
+{
+	uintptr_t mark = fdtab_peek(fd);
+
+	if (__builtin_expect(mark == FDTAB_NOT_OURS, 0)) {
+		if (!atomic_load_explicit(&init_accepted, memory_order_relaxed))
+			atomic_store_explicit(&init_accepted, true, memory_order_relaxed);
+		return 0;
+	}
+	return __builtin_expect(mark & 3, 0) ? hook_claim(sys, fd) : mark;
+}
+
+#endif
