@@ -114,6 +114,25 @@ void link_renumber(int fd, int moved)
 	}
 }
 
+bool link_is_internal(const struct sys *sys, int fd)
+{
+	bool ours = false;
+
+	fdtab_lock();
+	for (int n = fdtab_next(0, false); n >= 0; n = fdtab_next(n + 1, false)) {
+		const struct shard *s = fdtab_find(n);
+
+		if (s->keeper.fd == fd && still_ours(sys, s))
+			ours = true;
+	}
+	if (!ours) {
+		link_renumber(fd, -1);
+		fdtab_remove(fd);
+	}
+	fdtab_unlock();
+	return ours;
+}
+
 int link_ask(const struct sys *sys, struct shard *s, struct wire_packet *packet)
 {
 	int r, spins = 0;

@@ -18,6 +18,13 @@ int link_ask(const struct sys *sys, struct shard *s, struct wire_packet *packet)
 /** link_renumber - the connection with this number has another one now (-1: none). Under the lock */
 void link_renumber(int fd, int moved);
 
+/**
+ * link_is_internal - is this number, marked as the preload's own, still that connection
+ *
+ * False: it was closed behind our back and is somebody's now; then the mark is taken off.
+ */
+bool link_is_internal(const struct sys *sys, int fd);
+
 /** link_close - close the connection, if it is still ours */
 void link_close(const struct sys *sys, struct shard *s);
 

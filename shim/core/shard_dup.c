@@ -40,11 +40,22 @@ static int made(const struct sys *sys, int fd, int copy)
 	return copy;
 }
 
+/* Is it a number that the server never opened? */
+static bool is_internal(const struct sys *sys, int fd)
+{
+	return fdtab_peek(fd) == FDTAB_INTERNAL && link_is_internal(sys, fd);
+}
+
 int shard_dup(const struct sys *sys, int fd)
 {
-	if (!init_is_self() || fdtab_peek(fd) == FDTAB_INTERNAL)
-		return init_is_self() ? -EBADF : (fd = sys->dup(fd)) == -1 ? -errno : fd;
-	return made(sys, fd, sys->dup(fd));
+	int r;
+
+	if (init_is_self() && is_internal(sys, fd))
+		return -EBADF;
+	r = sys->dup(fd);
+	if (!init_is_self())
+		return r == -1 ? -errno : r;
+	return made(sys, fd, r);
 }
 
 int shard_fcntl_dup(const struct sys *sys, int fd, int cmd, int from)
@@ -55,7 +66,7 @@ int shard_fcntl_dup(const struct sys *sys, int fd, int cmd, int from)
 		r = sys->fcntl(fd, cmd, from);
 		return r == -1 ? -errno : r;
 	}
-	if (fdtab_peek(fd) == FDTAB_INTERNAL)
+	if (is_internal(sys, fd))
 		return -EBADF;
 	return made(sys, fd, sys->fcntl(fd, cmd, from));
 }
@@ -79,9 +90,9 @@ static int dup_onto(const struct sys *sys, int fd, int fd2, int flags, bool is_d
 	int r;
 
 	if (init_is_self()) {
-		if (fdtab_peek(fd) == FDTAB_INTERNAL)
+		if (is_internal(sys, fd))
 			return -EBADF;
-		if (fd != fd2 && fdtab_peek(fd2) == FDTAB_INTERNAL && sys->fcntl(fd, F_GETFD) != -1)
+		if (fd != fd2 && is_internal(sys, fd2) && sys->fcntl(fd, F_GETFD) != -1)
 			give_up_number(sys, fd2);
 		else if (fd != fd2 && fdtab_peek(fd2) != FDTAB_NOT_OURS)
 			over = shard_get(sys, fd2);
@@ -136,6 +147,8 @@ int shard_close_range(const struct sys *sys, unsigned int first, unsigned int la
 		fdtab_unlock();
 		if (fd < 0 || (unsigned int)fd > last)
 			break;
+		if (!link_is_internal(sys, fd))
+			(void)sys->close(fd);
 		if ((unsigned int)fd > from) {
 			r = real_close_range(sys, from, (unsigned int)fd - 1, flags);
 			if (r < 0)

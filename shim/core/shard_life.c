@@ -132,7 +132,7 @@ int shard_close(const struct sys *sys, int fd)
 
 	if (!init_is_self())
 		return sys->close(fd) == -1 ? -errno : 0;
-	if (fdtab_peek(fd) == FDTAB_INTERNAL)
+	if (fdtab_peek(fd) == FDTAB_INTERNAL && link_is_internal(sys, fd))
 		return -EBADF; /* the server never opened it */
 	s = shard_get(sys, fd);
 	if (s)

@@ -98,6 +98,9 @@ int group_reserve(struct keeper *k, const struct wire_reserve *want)
 		return -EADDRINUSE;
 	}
 	if (found != NONE) {
+		if (k->groups[found].key != want->key)
+			log_warn("%s group '%s': another key= than the first shard's is not used",
+			         addr_format(&want->addr, text, sizeof(text)), want->group);
 		k->groups[found].own_sharing &= want->own_sharing != 0;
 		k->groups[found].reuse_addr &= want->reuse_addr != 0;
 		return found;

@@ -192,6 +192,14 @@ static void on_accept(struct keeper *k)
 		close(fd);
 }
 
+static bool holds_anything(const struct keeper *k)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (k->members[i].used)
+			return true;
+	return false;
+}
+
 /* What is due by the clock. Returns when to look again. */
 static int64_t on_time(struct keeper *k, int idle_ms)
 {
@@ -224,7 +232,7 @@ static int64_t on_time(struct keeper *k, int idle_ms)
 		pause_accept(k, 0);
 	if (member_next_ms(k) < next)
 		next = member_next_ms(k);
-	if (k->conns > 0)
+	if (k->conns > 0 || holds_anything(k))
 		k->idle_since = k->now;
 	else if (k->idle_since + idle_ms <= k->now)
 		k->ending = true;
