@@ -221,6 +221,59 @@ static void program_and_model_agree_in_each_of_1024_buckets(void **state)
 	assert_int_equal(buckets, BUCKETS_MAX);
 }
 
+/* x with x * odd = 1 modulo 2^32, by Newton's method. */
+static uint32_t inverse(uint32_t odd)
+{
+	uint32_t x = odd;
+
+	for (unsigned i = 0; i < 5; i++)
+		x *= 2 - odd * x;
+	return x;
+}
+
+static uint32_t unmix(uint32_t h)
+{
+	return (h ^ h >> 15 ^ h >> 30) * inverse(0x7feb352d);
+}
+
+/* The IPv4 address that by key=src and seed 0 has this hash: every step of it can be undone. */
+static uint32_t address_with_hash(uint32_t hash)
+{
+	const struct program_key key = {.seed = 0};
+	const struct program_flow zero = {.family = AF_INET};
+	uint32_t last = inverse(0x846ca68b);
+	uint32_t second_key = unmix(program_hash(&key, &zero) * last);
+
+	return unmix(unmix(hash * last) ^ second_key);
+}
+
+static void program_and_model_agree_at_both_ends_of_each_bucket(void **state)
+{
+	static struct steering s = {.table.n = BUCKETS_MIN};
+
+	(void)state;
+	for (unsigned b = 0; b < BUCKETS_MIN; b++) {
+		s.table.owner[b] = (uint16_t)b;
+		s.index_of[b] = b;
+	}
+	s.n = program_build(&s.table, &s.key, s.index_of, BUCKETS_MIN, s.insn, PROGRAM_MAX);
+	for (uint32_t b = 0; b < BUCKETS_MIN; b++) {
+		const uint32_t ends[] = {b << 24, b << 24 | 0xffffff};
+
+		for (unsigned i = 0; i < 2; i++) {
+			uint32_t address = htonl(address_with_hash(ends[i]));
+			struct sample p = {.bytes = {0x45}, .len = 28, .payload = 28};
+
+			p.flow.family = AF_INET;
+			memcpy(p.flow.src, &address, 4);
+			memcpy(p.bytes + 12, &address, 4);
+			assert_int_equal(program_hash(&s.key, &p.flow), ends[i]);
+			assert_int_equal(model(&s, &p.flow), b);
+			compare(&s, &p, p.len);
+		}
+	}
+}
+
 static void other_ip_versions_are_left_to_the_kernel(void **state)
 {
 	static struct steering s;
@@ -327,6 +380,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(program_and_model_agree_on_random_packets, start_random),
 		cmocka_unit_test_setup(program_and_model_agree_in_each_of_1024_buckets,
+				       start_random),
+		cmocka_unit_test_setup(program_and_model_agree_at_both_ends_of_each_bucket,
 				       start_random),
 		cmocka_unit_test_setup(other_ip_versions_are_left_to_the_kernel, start_random),
 		cmocka_unit_test_setup(every_kind_of_traffic_spreads_evenly, start_random),
