@@ -174,6 +174,15 @@ def a_copy_that_ignores_the_stop_signal_is_killed():
 
 
 @test(60, ALL)
+def the_port_is_free_when_run_has_ended():
+    for _ in range(20):
+        launcher = run(2, *ident())
+        launcher.signal(signal.SIGTERM)
+        launcher.wait()
+        check(free(), "run has ended and the port is still taken:", status())
+
+
+@test(60, ALL)
 def another_stop_signal():
     script = "trap 'echo got QUIT; exit 0' QUIT; \"$@\" & wait"
     launcher = run(1, "bash", "-c", script, "sh", *ident(), options=["--stop-signal", "QUIT"])

@@ -128,12 +128,12 @@ class Process:
         with open(self.path, errors="replace") as file:
             return file.read()
 
-    def says(self, pattern, seconds=20):
-        """Wait until the output matches; returns the match."""
+    def says(self, pattern, seconds=20, forks=False):
+        """Wait until the output matches; returns the match. forks: the process itself may end."""
 
         def seen():
             found = re.search(pattern, self.output(), re.M)
-            if not found and self.popen.poll() is not None:
+            if not found and not forks and self.popen.poll() is not None:
                 found = re.search(pattern, self.output(), re.M)
                 check(found, f"{self.argv} ended with {self.popen.returncode}: {self.output()}")
             return found
@@ -194,15 +194,22 @@ def call(*argv, seconds=30, env=None, text=True, **more):
 
 
 def stop(launcher, *ports):
-    """TERM ends all copies, status 0, and their ports are free at once."""
+    """TERM ends all copies, status 0, and nobody listens on their ports any more."""
     launcher.signal(signal.SIGTERM)
     check(launcher.wait(30) == 0, "run ended with", launcher.popen.returncode, launcher.output())
     for port in ports:
-        try:
-            tcp(port)
-        except ConnectionRefusedError:
-            continue
-        check(False, f"port {port} still takes connections after the stop; status: {status()}")
+        until(2, f"a free port {port}; status: {status()}", lambda: refuses(port))
+
+
+def refuses(port, host="127.0.0.1"):
+    """Does nobody listen?"""
+    try:
+        socket.create_connection((host, port), 5).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:  # reset: somebody did until now
+        pass
+    return False
 
 
 # --- status
