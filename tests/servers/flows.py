@@ -134,7 +134,7 @@ def six_rounds(proto, kind):
         os.kill(pid, signal.SIGKILL)
         until(
             20,
-            f"a new process in slot {slot}; status: {status()}",
+            f"a new process in slot {slot}",
             lambda: live(PORT, proto).get(slot, {}).get("pid", pid) != pid,
         )
         now = slots(flows(ask, PORT, sources, hosts))
