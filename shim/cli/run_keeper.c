@@ -31,6 +31,7 @@ static int ask_slots(struct run *r, struct keeper_client *client, uint32_t *ret_
 	p.head.type = WIRE_REGISTER;
 	memcpy(p.body.reg.group, r->group, sizeof(p.body.reg.group));
 	p.body.reg.n = r->n;
+	p.body.reg.first = r->first; /* 0 at first; after a keeper's end the slots it had */
 	result = keeper_ask(r->sys, client, &p);
 	wire_close_fds(r->sys, &p);
 	if (result < 0)
