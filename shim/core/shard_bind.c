@@ -48,7 +48,11 @@ static bool examine(const struct sys *sys, int fd, const struct sockaddr *sa, so
 	if (ret->family == AF_INET6) {
 		const struct sockaddr_in6 *in6 = (const void *)sa;
 
-		ret->v6only = get_int(sys, fd, IPPROTO_IPV6, IPV6_V6ONLY) == 1;
+		/* bind(2) to one address makes the socket IPv6 only, a mapped one not (__inet6_bind). */
+		if (addr_is_wildcard(ret))
+			ret->v6only = get_int(sys, fd, IPPROTO_IPV6, IPV6_V6ONLY) == 1;
+		else
+			ret->v6only = !IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
 		if (IN6_IS_ADDR_LINKLOCAL(&in6->sin6_addr))
 			ret->ifindex = in6->sin6_scope_id;
 	}

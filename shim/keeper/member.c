@@ -72,7 +72,8 @@ static int prove(struct keeper *k, const struct conn *c, const struct wire_join 
 		return -EBADF;
 	if (k->os->shared(k->sys, fd) != 1)
 		return -EBADF;
-	if (a->family == AF_INET6 && get_int(k, fd, IPPROTO_IPV6, IPV6_V6ONLY) != a->v6only)
+	if (a->family == AF_INET6 && addr_is_wildcard(a) && /* else bind(2) decides */
+	    get_int(k, fd, IPPROTO_IPV6, IPV6_V6ONLY) != a->v6only)
 		return -EBADF;
 	if (k->sys->getsockname(fd, (struct sockaddr *)&ss, &len) == -1 ||
 	    addr_from_sockaddr((struct sockaddr *)&ss, len, &name) < 0)
