@@ -137,6 +137,7 @@ static struct shard *make(const struct sys *sys, int fd, const struct addr *a)
 	s->keeper.fd = -1;
 	s->counter = &fdtab_uncounted;
 	s->owner = getpid();
+	s->keeper_uid = (uint32_t)geteuid();
 	s->forks = atomic_load(&init_forks);
 	s->had_port = os_get()->shared(sys, fd) == 1;
 	s->had_addr = get_int(sys, fd, SOL_SOCKET, SO_REUSEADDR) == 1;
@@ -239,7 +240,7 @@ static int prepare(const struct sys *sys, struct shard *s, const struct policy_r
 
 	if (init.keeper_off)
 		return 1;
-	r = atomic_load(&init_sandboxed) ? -EPERM : link_open(sys, s);
+	r = atomic_load(&init_sandboxed) ? -EPERM : link_open(sys, s, true);
 	if (r == 0)
 		r = reserve(sys, s, rule);
 	if (r == 0)

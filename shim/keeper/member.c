@@ -171,6 +171,7 @@ static void withdraw(struct keeper *k, int member, bool keep_home)
 	struct group *g = &k->groups[m->group];
 	int group = m->group;
 
+	(void)group_list(k, group); /* a stranger that came unseen is known before indices move */
 	m->state = WIRE_DRAINING;
 	if (keep_home)
 		g->slots[m->slot].home_until = k->now + g->hold_ms;
