@@ -6,7 +6,8 @@
 
 /**
  * link_open - connect for a socket of ours
- * @s: keeper_uid says whose keeper; keeper and keeper_cookie are set; the descriptor is high, close-on-exec and in the table
+ * @s: keeper_uid says whose keeper; keeper and keeper_cookie are set; the descriptor is high,
+ *     close-on-exec and in the table
  *
  * @start: start one when there is none
  *
