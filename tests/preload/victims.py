@@ -113,6 +113,11 @@ def listens_in_a_library_constructor():
     both_serve([copy.pid for copy in copies])
 
 
+@test(60, BOTH)
+def a_library_below_closes_by_syscall():
+    habit("close_all", "range", after=[helper("preload/lib_close")])
+
+
 def hostile_malloc(kind):
     # its constructor, the switch, runs before ours
     how = {"after": [helper("preload/lib_malloc")], "env": {"VICTIM_MALLOC": kind}}
