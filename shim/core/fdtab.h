@@ -35,12 +35,15 @@ static inline uintptr_t fdtab_peek(int fd)
 	return atomic_load_explicit(&fdtab_above, memory_order_relaxed) ? fdtab_peek_above(fd) : 0;
 }
 
-/** fdtab_count - one more accepted on a descriptor with this mark */
-static inline void fdtab_count(uintptr_t mark)
+/* Set by the keeper beside the count: a nudge is on its way. */
+#define FDTAB_FLAGS (~((UINT64_C(1) << 60) - 1))
+
+/** fdtab_count - one more accepted on a descriptor with this mark; the keeper's flags */
+static inline uint64_t fdtab_count(uintptr_t mark)
 {
 	struct fdtab_counter *c = (struct fdtab_counter *)(mark & ~(uintptr_t)3);
 
-	atomic_fetch_add_explicit(&c->accepted, 1, memory_order_relaxed);
+	return atomic_fetch_add_explicit(&c->accepted, 1, memory_order_relaxed) & FDTAB_FLAGS;
 }
 
 void fdtab_lock(void);

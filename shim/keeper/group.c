@@ -9,6 +9,7 @@
 
 #include "../steer/program.h"
 #include "../util/log.h"
+#include "give.h"
 #include "member.h"
 
 #define LISTENERS_MAX INDEX_MAX
@@ -19,6 +20,7 @@ static uint64_t cookies[LISTENERS_MAX];
 static struct program_insn program[PROGRAM_MAX];
 static struct bucket_slot dealt[BUCKETS_MAX];
 static uint32_t index_of[BUCKETS_MAX];
+static struct program_rule rules[NUDGES_MAX];
 
 static bool same_uid_group(const struct keeper *k, const struct os_listener *l)
 {
@@ -122,6 +124,9 @@ void group_release_if_empty(struct keeper *k, int group)
 			return;
 	for (int i = 0; i < k->conn_top; i++)
 		if (k->conn[i].used && k->conn[i].group == group)
+			return;
+	for (int i = 0; i < GIFTS_MAX; i++)
+		if (k->gifts[i].used && k->gifts[i].group == group)
 			return;
 	g->used = false;
 }
@@ -279,7 +284,8 @@ void group_steer(struct keeper *k, int group)
 		not_steered(g, "the order of the kernel's array is not certain (sockets that are not ours)");
 		return;
 	}
-	len = program_build(&g->table, &key, index_of, BUCKETS_MAX, program, PROGRAM_MAX);
+	len = program_build(&g->table, &key, index_of, BUCKETS_MAX, rules,
+	                    give_rules(k, group, rules, NUDGES_MAX), program, PROGRAM_MAX);
 	r = len < 0 ? len : k->os->attach(k->sys, fd, program, (unsigned)len);
 	if (r < 0) {
 		char why[sizeof(g->why)];
@@ -311,7 +317,8 @@ static bool slot_taken(const struct keeper *k, int group, uint32_t slot)
 	for (int i = 0; i < k->member_top; i++) {
 		const struct member *m = &k->members[i];
 
-		if (m->used && m->group == group && m->slot == slot && m->state != WIRE_ORPHAN)
+		if (m->used && m->group == group && m->slot == slot && m->state != WIRE_ORPHAN &&
+		    m->state != WIRE_DRAINING)
 			return true;
 	}
 	return false;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "../util/log.h"
+#include "give.h"
 #include "group.h"
 #include "process.h"
 
@@ -40,7 +41,7 @@ uint64_t member_accepted(const struct member *m)
 {
 	if (!m->page)
 		return 0;
-	return atomic_load_explicit(&m->page->accepted, memory_order_relaxed) - m->page_base;
+	return (atomic_load_explicit(&m->page->accepted, memory_order_relaxed) & COUNTER_MASK) - m->page_base;
 }
 
 static int get_int(const struct keeper *k, int fd, int level, int name)
@@ -130,6 +131,7 @@ static void release(struct keeper *k, int member)
 	struct slot_stat *stat = &g->slots[m->slot % BUCKETS_MAX];
 	int group = m->group;
 
+	give_member_ended(k, member);
 	g->lost += member_queue(k, m); /* nobody can take them: the kernel resets them now */
 	stat->accepted += member_accepted(m);
 	if (m->state != WIRE_STARTING)
@@ -163,6 +165,29 @@ static void release_leftovers(struct keeper *k, int group)
 			release(k, i);
 }
 
+static bool others_live(const struct keeper *k, int member)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (i != member && k->members[i].used &&
+		    k->members[i].group == k->members[member].group && member_takes(&k->members[i]))
+			return true;
+	return false;
+}
+
+/* No new connections from here on; what waits or still arrives goes to the others, then it ends. */
+static void drain(struct keeper *k, int member)
+{
+	struct member *m = &k->members[member];
+
+	m->state = WIRE_DRAINING;
+	m->watch_at = NEVER;
+	m->evict = true;
+	if (m->idle_since == 0)
+		m->idle_since = k->now;
+	group_steer(k, m->group);
+	give_pump(k, m->group);
+}
+
 /* Buckets first, then the socket, then the indices that its end has moved. */
 static void withdraw(struct keeper *k, int member, bool keep_home)
 {
@@ -173,6 +198,10 @@ static void withdraw(struct keeper *k, int member, bool keep_home)
 	m->state = WIRE_DRAINING;
 	if (keep_home)
 		g->slots[m->slot].home_until = k->now + g->hold_ms;
+	if (m->page && g->steered && others_live(k, member)) {
+		drain(k, member);
+		return;
+	}
 	group_steer(k, group);
 	release(k, member);
 	if (keep_home)
@@ -190,8 +219,12 @@ static void replace_orphans(struct keeper *k, int newcomer)
 	for (int i = 0; i < k->member_top; i++) {
 		const struct member *m = &k->members[i];
 
-		if (i != newcomer && m->used && m->group == n->group && m->slot == n->slot &&
-		    m->state == WIRE_ORPHAN)
+		if (i == newcomer || !m->used || m->group != n->group || m->slot != n->slot ||
+		    m->state != WIRE_ORPHAN)
+			continue;
+		if (m->page)
+			drain(k, i);
+		else
 			release(k, i);
 	}
 }
@@ -274,6 +307,7 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 	replace_suspects(k, member, c);
 	group_steer(k, c->group);
 	tell_launchers(k, m, WIRE_EVENT_LIVE);
+	give_pump(k, c->group);
 	return member;
 }
 
@@ -355,12 +389,20 @@ int member_leave(struct keeper *k, int conn, uint32_t action)
 	}
 	m->state = WIRE_DRAINING;
 	group_steer(k, m->group);
+	if (action != WIRE_CLOSED && others_live(k, member))
+		give_take_all(k, member);
 	if (action == WIRE_SHUT_RD || action == WIRE_SHUT_RDWR)
 		r = k->sys->shutdown(m->fd, action == WIRE_SHUT_RD ? SHUT_RD : SHUT_RDWR);
 	else if (action == WIRE_DISCONNECT)
 		r = disconnect(k, m->fd);
 	r = r == -1 ? -errno : 0;
-	withdraw(k, member, true);
+	if (action == WIRE_CLOSED) {
+		withdraw(k, member, true);
+	} else {
+		release(k, member);
+		group_steer(k, c->group);
+		give_pump(k, c->group);
+	}
 	if (action == WIRE_CLOSED)
 		unreserve(k, c);
 	if (action == WIRE_CONNECTING)
@@ -437,6 +479,8 @@ static void orphaned(struct keeper *k, int member, bool on_purpose)
 		log_info("slot %u of group '%s': process %u is gone", m->slot,
 		         k->groups[m->group].name, m->pid);
 	}
+	if (m->state != WIRE_ORPHAN)
+		m->idle_since = k->now;
 	m->state = WIRE_ORPHAN;
 	m->watch_at = NEVER;
 	m->condemned = false;
@@ -448,6 +492,7 @@ static void orphaned(struct keeper *k, int member, bool on_purpose)
 		m->hold_until = k->now + k->groups[m->group].hold_ms;
 	}
 	group_steer(k, m->group);
+	give_pump(k, m->group);
 }
 
 static bool stopping(const struct keeper *k, const struct member *m)
@@ -510,6 +555,21 @@ void member_clean_exit(struct keeper *k, int conn, bool alone)
 		withdraw(k, member, true);
 }
 
+void member_evict_due(struct keeper *k, int member)
+{
+	const struct member *m = &k->members[member];
+	int group = m->group;
+
+	if (give_waiting(k, member) > 0)
+		give_pump(k, group);
+	if (m->idle_since + EVICT_MS > k->now || (give_waiting(k, member) > 0 && others_live(k, member)))
+		return;
+	release(k, member);
+	release_leftovers(k, group);
+	group_steer(k, group);
+	group_release_if_empty(k, group);
+}
+
 int64_t member_next_ms(const struct keeper *k)
 {
 	int64_t next = NEVER;
@@ -521,6 +581,8 @@ int64_t member_next_ms(const struct keeper *k)
 			continue;
 		if (m->watch_at < next)
 			next = m->watch_at;
+		if (m->evict && k->now + WATCH_MS < next)
+			next = k->now + WATCH_MS;
 		if (m->state == WIRE_ORPHAN && m->watch_at == NEVER && m->hold_until < next)
 			next = m->hold_until;
 	}

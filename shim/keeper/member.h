@@ -36,6 +36,9 @@ int member_leave(struct keeper *k, int conn, uint32_t action);
  */
 void member_clean_exit(struct keeper *k, int conn, bool alone);
 
+/** member_evict_due - end a drained socket when nothing can arrive in it any more */
+void member_evict_due(struct keeper *k, int member);
+
 /** member_review - an owner's process or connection ended, or time has passed */
 void member_review(struct keeper *k, int member);
 

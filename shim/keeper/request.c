@@ -11,6 +11,7 @@
 
 #include "../util/log.h"
 #include "../util/version.h"
+#include "give.h"
 #include "group.h"
 #include "member.h"
 #include "process.h"
@@ -81,7 +82,7 @@ static int make_page(struct conn *c, int *ret_fd)
 		close(fd);
 		return -errno;
 	}
-	page = mmap(NULL, sizeof(struct counter_page), PROT_READ, MAP_SHARED, fd, 0);
+	page = mmap(NULL, sizeof(struct counter_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (page == MAP_FAILED) {
 		close(fd);
 		return -ENOMEM;
@@ -172,6 +173,37 @@ static int on_claim(struct keeper *k, int conn, struct wire_packet *p)
 	return joined(k, c, p, seq, r, false);
 }
 
+static int on_ask(struct keeper *k, int conn, struct wire_packet *p)
+{
+	struct conn *c = &k->conn[conn];
+	struct wire_ask ask = p->body.ask;
+	uint32_t seq = p->head.seq;
+	int fd, r;
+
+	if (c->state != CONN_OWNER)
+		return -EPROTO;
+	memset(&p->body, 0, sizeof(p->body));
+	p->head.type = WIRE_GIVEN;
+	give_answer(k, conn, &ask, &p->body.given, &fd);
+	p->n_fds = fd != NONE;
+	p->fds[0] = fd;
+	r = reply(k, c, p, seq, 0);
+	p->n_fds = 0; /* the keeper's own until it is acknowledged */
+	p->fds[0] = NONE;
+	return r;
+}
+
+static int on_taken(struct keeper *k, int conn, struct wire_packet *p)
+{
+	uint32_t seq = p->head.seq;
+	int r = give_taken(k, conn, p->body.given.gift);
+
+	r = reply(k, &k->conn[conn], p, seq, r);
+	if (r == 0 && k->conn[conn].group != NONE)
+		give_pump(k, k->conn[conn].group);
+	return r;
+}
+
 static int on_leave(struct keeper *k, int conn, struct wire_packet *p)
 {
 	struct conn *c = &k->conn[conn];
@@ -239,7 +271,7 @@ int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 	if ((type == WIRE_HELLO) != (c->state == CONN_NEW))
 		return -EPROTO;
 	if (c->foreign && type != WIRE_HELLO && type != WIRE_CLAIM && type != WIRE_LEAVE &&
-	    type != WIRE_CLEAN_EXIT)
+	    type != WIRE_CLEAN_EXIT && type != WIRE_ASK && type != WIRE_TAKEN)
 		return -EPERM;
 	switch (type) {
 	case WIRE_HELLO:
@@ -253,6 +285,10 @@ int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 		return on_claim(k, conn, p);
 	case WIRE_LEAVE:
 		return on_leave(k, conn, p);
+	case WIRE_ASK:
+		return on_ask(k, conn, p);
+	case WIRE_TAKEN:
+		return on_taken(k, conn, p);
 	case WIRE_OWN_PROGRAM:
 		if (c->group == NONE)
 			return -EPROTO;

@@ -36,6 +36,9 @@ enum wire_type {
 	WIRE_EVENT_LIVE, /* keeper to launcher: a copy of a slot has joined */
 	WIRE_EVENT_GONE, /* keeper to launcher: a held socket of a slot was given up */
 	WIRE_JOINED,     /* the answer to JOIN, BOUND and CLAIM */
+	WIRE_ASK,        /* shard: I accepted this connection; is it a nudge of yours? */
+	WIRE_GIVEN,      /* the answer; fd: the connection that waited elsewhere */
+	WIRE_TAKEN,      /* shard: the given connection is mine now */
 	WIRE_TYPES
 };
 
@@ -110,6 +113,15 @@ struct wire_leave_body {
 	uint32_t zero;
 };
 
+struct wire_ask {
+	struct addr peer, local; /* of the accepted connection; proto, v6only, ifindex 0 */
+};
+
+struct wire_given { /* GIVEN, TAKEN */
+	uint32_t nudge; /* 1: it was one; close it */
+	uint32_t gift;  /* number of the connection that came with it; 0: none */
+};
+
 struct wire_claim {
 	uint8_t token[WIRE_TOKEN];
 };
@@ -157,6 +169,8 @@ struct wire_packet {
 		struct wire_reserve reserve;
 		struct wire_join join;
 		struct wire_joined joined;
+		struct wire_ask ask;
+		struct wire_given given;
 		struct wire_claim claim;
 		struct wire_leave_body leave;
 		struct wire_register reg;
