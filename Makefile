@@ -59,6 +59,49 @@ $(BUILD)/obj/%.o: %.c
 clean:
 	rm -rf $(BUILD)
 
+# --- tools begin
+EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
+LINT_C   := $(wildcard shim/*/*.c tests/*/*.c examples/*.c)
+MAN      := $(wildcard docs/man/*.[1-9])
+INSTALLED = $(bindir)/sockshard $(libdir)/libsockshard.so \
+            $(foreach m,$(MAN),$(mandir)/man$(subst .,,$(suffix $(m)))/$(notdir $(m)))
+
+# python3 is nice to have there: examples/demo has a server of its own.
+demo:
+	@tests/support/deps cc libc uthash
+	@tests/support/deps python3 || echo "demo: goes on without python3" >&2
+	@$(MAKE) --no-print-directory $(JOBS) $(if $(V),,-s say=) all examples
+	@BUILD='$(BUILD)' examples/demo
+
+examples: $(EXAMPLES)
+
+$(EXAMPLES): $(BUILD)/%: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) -std=gnu11 $(OPT) $(WARN) -D_GNU_SOURCE $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
+
+install: all
+	install -d $(sort $(dir $(INSTALLED:%=$(DESTDIR)%)))
+	install -m 755 $(BUILD)/sockshard $(DESTDIR)$(bindir)/sockshard
+	install -m 644 $(BUILD)/libsockshard.so $(DESTDIR)$(libdir)/libsockshard.so
+	$(foreach m,$(MAN),install -m 644 $(m) $(DESTDIR)$(mandir)/man$(subst .,,$(suffix $(m)))/ &&) :
+
+# Leaves folders that others use too.
+uninstall:
+	rm -f $(INSTALLED:%=$(DESTDIR)%)
+	-@rmdir $(DESTDIR)$(libdir) 2>/dev/null || :
+
+lint:
+	@tests/support/deps cc libc uthash cmocka clang-tidy shellcheck
+	@$(MAKE) --no-print-directory $(JOBS) $(if $(V),,-s say=) $(BUILD)/libsockshard.so
+	@tests/lint/includes
+	@tests/lint/systems
+	@tests/lint/exports $(BUILD)/libsockshard.so
+	@tests/lint/shells
+	@tests/lint/tidy '$(BASE) $(CPPFLAGS)' $(LINT_C)
+
+.PHONY: demo examples install uninstall lint
+# --- tools end
+
 # --- tests begin
 # Everything but hooks and main() in one archive: a test binary takes from it what it uses.
 DEPS_BUILD := cc make libc uthash cmocka

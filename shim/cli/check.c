@@ -166,7 +166,7 @@ static int show_command(const char *command, const struct variables *v)
 {
 	struct command_report report;
 	struct library library;
-	char self[PATH_MAX], why[3 * PATH_MAX];
+	char self[PATH_MAX], why[LIBRARY_WHY_MAX];
 	int r = cli_self(self);
 
 	if (r == 0)

@@ -125,7 +125,7 @@ long cpus_quota(const char *cgroup, const char *root)
 
 long cpus_auto(void)
 {
-	char text[4096];
+	char text[4096] = "";
 	long quota = 0, cpus = 1;
 	cpu_set_t set;
 

@@ -6,16 +6,16 @@
 
 #include "library.h"
 
-static int use(const char *path, struct library *ret_library, char ret_why[3 * PATH_MAX])
+static int use(const char *path, struct library *ret_library, char ret_why[LIBRARY_WHY_MAX])
 {
 	int r = elf_inspect_file(path, &ret_library->elf);
 
 	if (r != 0) {
-		snprintf(ret_why, 3 * PATH_MAX, "%s is no library: %s", path, strerror(-r));
+		snprintf(ret_why, LIBRARY_WHY_MAX, "%s is no library: %s", path, strerror(-r));
 		return -EBADMSG;
 	}
 	if (strpbrk(path, " :\t\n") != NULL) {
-		snprintf(ret_why, 3 * PATH_MAX,
+		snprintf(ret_why, LIBRARY_WHY_MAX,
 			 "%s: LD_PRELOAD cannot carry a path with a space or a colon; put the two "
 			 "files into another folder",
 			 path);
@@ -26,7 +26,7 @@ static int use(const char *path, struct library *ret_library, char ret_why[3 * P
 }
 
 int library_find(const char *self, const char *variable, struct library *ret_library,
-		 char ret_why[3 * PATH_MAX])
+		 char ret_why[LIBRARY_WHY_MAX])
 {
 	const char *slash = strrchr(self, '/');
 	int folder = slash != NULL ? (int)(slash - self) : 0;
@@ -42,8 +42,8 @@ int library_find(const char *self, const char *variable, struct library *ret_lib
 		return use(lib, ret_library, ret_why);
 	if (variable != NULL && access(variable, F_OK) == 0)
 		return use(variable, ret_library, ret_why);
-	snprintf(ret_why, 3 * PATH_MAX, LIBRARY_NAME " is not there: tried %s, %s and %s%s", beside,
-		 lib, variable != NULL ? variable : "SOCKSHARD_LIBRARY",
+	snprintf(ret_why, LIBRARY_WHY_MAX, LIBRARY_NAME " is not there: tried %s, %s and %s%s",
+		 beside, lib, variable != NULL ? variable : "SOCKSHARD_LIBRARY",
 		 variable != NULL ? " (SOCKSHARD_LIBRARY)" : " (not set)");
 	return -ENOENT;
 }

@@ -6,7 +6,8 @@
 
 #include "elf.h"
 
-#define LIBRARY_NAME "libsockshard.so"
+#define LIBRARY_NAME	"libsockshard.so"
+#define LIBRARY_WHY_MAX (3u * PATH_MAX)
 
 struct library {
 	char path[PATH_MAX];
@@ -23,6 +24,6 @@ struct library {
  * -EINVAL for a path that LD_PRELOAD cannot carry (ld.so(8): spaces and colons separate).
  */
 int library_find(const char *self, const char *variable, struct library *ret_library,
-		 char ret_why[3 * PATH_MAX]);
+		 char ret_why[LIBRARY_WHY_MAX]);
 
 #endif

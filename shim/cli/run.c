@@ -59,7 +59,7 @@ static int check_policy(struct run *r)
 static int check_command(struct run *r)
 {
 	struct command_report report;
-	char why[3 * PATH_MAX];
+	char why[LIBRARY_WHY_MAX];
 	int found = cli_self(r->self);
 
 	if (found != 0) {

@@ -46,7 +46,9 @@ struct run {
 
 	struct keeper_client keeper; /* fd -1: none */
 	struct keeper_where where;
-	bool registered; /* once a keeper knew us: it is looked for again */
+	bool registered;   /* once a keeper knew us: it is looked for again */
+	unsigned held;	   /* sockets of ours that the keeper holds */
+	uint32_t answered; /* the last question it has answered */
 	unsigned keeper_tries;
 	int64_t keeper_at; /* next try; RUN_NEVER: none */
 
@@ -84,6 +86,10 @@ void run_keeper_retry(struct run *r, int64_t now);
 /** run_keeper_stopping - tell it that what ends from now on ends on purpose; waits for the answer
  */
 void run_keeper_stopping(struct run *r);
+
+/** run_keeper_settle - at the end: wait, not for ever, until the ports are free; closes the
+ * connection */
+void run_keeper_settle(struct run *r);
 
 /** run_keeper_give_up - tell it that a slot is not started again */
 void run_keeper_give_up(struct run *r, unsigned k);

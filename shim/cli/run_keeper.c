@@ -1,5 +1,6 @@
 /* The launcher's connection to the keeper: reserves the slots, hears who has joined. */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -30,6 +31,7 @@ static int ask_slots(struct run *r, struct keeper_client *client, uint32_t *ret_
 	p.head.type = WIRE_REGISTER;
 	memcpy(p.body.reg.group, r->group, sizeof(p.body.reg.group));
 	p.body.reg.n = r->n;
+	p.body.reg.first = r->first; /* 0 at first; after a keeper's end the slots it had */
 	result = keeper_ask(r->sys, client, &p);
 	wire_close_fds(r->sys, &p);
 	if (result < 0)
@@ -74,6 +76,8 @@ static void lost(struct run *r, int result)
 {
 	close(r->keeper.fd);
 	r->keeper.fd = -1;
+	r->held = 0;
+	r->answered = 0;
 	if (r->stop != RUN_RUNS)
 		return;
 	log_warn("the keeper (pid %u) is gone (%s): sharing goes on as it is, trying to reach or "
@@ -82,12 +86,17 @@ static void lost(struct run *r, int result)
 	r->keeper_at = cli_now_ms() + run_rules_backoff(1);
 }
 
-static void take_live(struct run *r, const struct wire_slot *slot)
+static void take_event(struct run *r, uint16_t type, const struct wire_slot *slot)
 {
 	struct run_history *h;
 
 	if (slot->slot < r->first || slot->slot - r->first >= r->n)
 		return;
+	if (type == WIRE_EVENT_GONE) {
+		r->held -= r->held > 0;
+		return;
+	}
+	r->held++;
 	h = &r->copies[slot->slot - r->first].history;
 	h->joined = true;
 	h->ever = true;
@@ -108,9 +117,41 @@ void run_keeper_receive(struct run *r)
 			return;
 		}
 		wire_close_fds(r->sys, &p);
-		if (p.head.type == WIRE_EVENT_LIVE)
-			take_live(r, &p.body.slot);
+		if (p.head.type == WIRE_EVENT_LIVE || p.head.type == WIRE_EVENT_GONE)
+			take_event(r, p.head.type, &p.body.slot);
+		else
+			r->answered = p.head.seq;
 	}
+}
+
+/* Takes events until something is so: 0, -ETIMEDOUT, or -ECONNRESET when the keeper is gone. */
+static int wait_for(struct run *r, bool (*done)(const struct run *r))
+{
+	int64_t end = cli_now_ms() + KEEPER_DEADLINE_MS;
+
+	for (;;) {
+		struct pollfd p = {.fd = r->keeper.fd, .events = POLLIN};
+		int64_t now = cli_now_ms();
+
+		run_keeper_receive(r);
+		if (r->keeper.fd < 0)
+			return -ECONNRESET;
+		if (done(r))
+			return 0;
+		if (now >= end)
+			return -ETIMEDOUT;
+		poll(&p, 1, (int)(end - now));
+	}
+}
+
+static bool is_answered(const struct run *r)
+{
+	return r->answered == r->keeper.seq;
+}
+
+static bool is_free(const struct run *r)
+{
+	return r->held == 0;
 }
 
 void run_keeper_retry(struct run *r, int64_t now)
@@ -134,11 +175,22 @@ void run_keeper_stopping(struct run *r)
 		return;
 	memset(&p, 0, sizeof(p));
 	p.head.type = WIRE_STOPPING;
-	result = keeper_ask(r->sys, &r->keeper, &p);
-	wire_close_fds(r->sys, &p);
+	/* not keeper_ask(): the events that come before the answer count */
+	result = keeper_tell(r->sys, &r->keeper, &p);
+	if (result == 0)
+		result = wait_for(r, is_answered);
 	if (result < 0)
-		log_warn("the keeper does not answer (%s): it may hold what ends now as crashed",
+		log_warn("the keeper does not answer (%s): it may take what ends now as crashed",
 			 strerror(-result));
+}
+
+void run_keeper_settle(struct run *r)
+{
+	if (r->keeper.fd < 0)
+		return;
+	(void)wait_for(r, is_free); /* a process that a copy left behind may hold its socket */
+	close(r->keeper.fd);
+	r->keeper.fd = -1;
 }
 
 void run_keeper_give_up(struct run *r, unsigned k)

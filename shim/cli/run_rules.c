@@ -35,7 +35,7 @@ enum run_next run_rules_ended(struct run_history *h, enum run_restart restart, i
 	h->joined = false;
 	if (restart != RUN_RESTART_ALWAYS && !failed)
 		return RUN_GIVE_UP;
-	if (!joined && !h->ever)
+	if (!h->ever)
 		return RUN_STOP_ALL;
 	if (restart == RUN_RESTART_NO)
 		return RUN_GIVE_UP;

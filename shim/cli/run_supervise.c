@@ -314,6 +314,9 @@ int run_supervise(struct run *r)
 	for (k = 0; k < r->n && r->stop == RUN_RUNS; k++)
 		start(r, &r->copies[k]);
 	watch(r, fds);
+	if (r->stop == RUN_RUNS)
+		run_keeper_stopping(r); /* nothing is left to be restarted: nothing is to be held */
+	run_keeper_settle(r);
 	free(fds);
 	return r->status;
 }

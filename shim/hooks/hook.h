@@ -48,7 +48,7 @@ static inline uintptr_t hook_accepts(const struct sys *sys, int fd)
 			atomic_store_explicit(&init_accepted, true, memory_order_relaxed);
 		return 0;
 	}
-	return __builtin_expect(mark & 3, 0) ? hook_claim(sys, fd) : mark;
+	return __builtin_expect((mark & 3) != 0, 0) ? hook_claim(sys, fd) : mark;
 }
 
 #endif

@@ -26,7 +26,7 @@ static int connect_name(const struct sys *sys, const struct keeper_where *where,
 {
 	struct sockaddr_un sun;
 	socklen_t len = peer_address(where->name, where->uid, k, &sun);
-	uint32_t uid, pid;
+	uint32_t uid = 0, pid = 0;
 	int fd, r;
 
 	if (len == 0)
@@ -97,7 +97,7 @@ static int hello(const struct sys *sys, struct keeper_client *client, unsigned r
 int keeper_connect(const struct sys *sys, const struct keeper_where *where, unsigned role, int pidfd,
                    struct keeper_client *ret_client)
 {
-	struct keeper_client c;
+	struct keeper_client c = { .fd = -1 };
 	int r = -ENOENT;
 
 	/* A keeper that ends because it was idle may take our connection with it: once more then. */

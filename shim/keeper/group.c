@@ -244,7 +244,10 @@ static bool find_indices(struct keeper *k, int group, int *ret_fd)
 		const struct member *m = &k->members[i];
 		int index;
 
-		if (!m->used || m->group != group || m->state == WIRE_STARTING)
+		/* One that leaves may be out of the kernel's group already: a program attached to it
+		 * then would be its own, and make its next listen(2) fail with EADDRINUSE. */
+		if (!m->used || m->group != group || m->state == WIRE_STARTING ||
+		    m->state == WIRE_DRAINING)
 			continue;
 		index = index_find(&g->map, m->cookie);
 		if (index == -ENOENT)

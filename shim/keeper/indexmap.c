@@ -35,11 +35,21 @@ static void remove_at(struct index_map *m, unsigned i)
 		m->e[i].certain = false;
 }
 
+static bool an_uncertain_one_stays(const struct index_map *m, const uint64_t *now, size_t n)
+{
+	for (unsigned i = 0; i < m->n; i++)
+		if (!m->e[i].certain && in(now, n, m->e[i].cookie))
+			return true;
+	return false;
+}
+
 static void remove_vanished(struct index_map *m, const uint64_t *now, size_t n, bool joined)
 {
+	bool stays = an_uncertain_one_stays(m, now, n);
 	unsigned gone = 0;
 
-	while (m->n > 0 && !in(now, n, m->e[m->n - 1].cookie))
+	/* An uncertain one that stands last here may have another place in the kernel's array. */
+	while (m->n > 0 && !in(now, n, m->e[m->n - 1].cookie) && (m->e[m->n - 1].certain || !stays))
 		m->n--;
 	for (unsigned i = 0; i < m->n; i++)
 		gone += !in(now, n, m->e[i].cookie);

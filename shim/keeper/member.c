@@ -134,9 +134,9 @@ static void release(struct keeper *k, int member)
 	give_member_ended(k, member);
 	g->lost += member_queue(k, m); /* nobody can take them: the kernel resets them now */
 	stat->accepted += member_accepted(m);
+	k->sys->close(m->fd);
 	if (m->state != WIRE_STARTING)
 		tell_launchers(k, m, WIRE_EVENT_GONE);
-	k->sys->close(m->fd);
 	m->used = false;
 	for (int i = 0; i < k->conn_top; i++)
 		if (k->conn[i].used && k->conn[i].state == CONN_OWNER && k->conn[i].member == member) {

@@ -220,10 +220,11 @@ static int on_register(struct keeper *k, int conn, struct wire_packet *p)
 {
 	struct conn *c = &k->conn[conn];
 	struct wire_register *reg = &p->body.reg;
-	uint32_t seq = p->head.seq, first = 0;
+	uint32_t seq = p->head.seq, first = reg->first;
 
 	if (c->role != WIRE_LAUNCHER || c->state != CONN_READY || c->n != 0 ||
-	    !memchr(reg->group, '\0', sizeof(reg->group)) || reg->n == 0 || reg->n > BUCKETS_MAX)
+	    !memchr(reg->group, '\0', sizeof(reg->group)) || reg->n == 0 || reg->n > BUCKETS_MAX ||
+	    reg->first >= BUCKETS_MAX)
 		return -EPROTO;
 	for (int i = 0; i < k->conn_top; i++) {
 		const struct conn *o = &k->conn[i];

@@ -154,8 +154,8 @@ int wire_receive(const struct sys *sys, int fd, int flags, struct wire_packet *r
 	if (n == -1)
 		return -errno;
 	r = take_fds(sys, &msg, ret_packet);
-	if (n == 0 && r == 0)
-		return 0;
+	if (n == 0 && ret_packet->n_fds == 0)
+		return r;
 	if (r == 0)
 		r = (msg.msg_flags & MSG_TRUNC) ? -EPROTO : wire_check(bytes, (size_t)n, ret_packet);
 	if (r < 0) {

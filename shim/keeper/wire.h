@@ -126,10 +126,10 @@ struct wire_claim {
 	uint8_t token[WIRE_TOKEN];
 };
 
-struct wire_register { /* request; the reply carries first */
+struct wire_register {
 	char group[WIRE_GROUP_MAX];
 	uint32_t n;
-	uint32_t first; /* reply: the slots are first .. first + n - 1 */
+	uint32_t first; /* request: the lowest that will do; reply: the slots are first .. first + n - 1 */
 };
 
 struct wire_slot { /* GIVE_UP, EVENT_LIVE, EVENT_GONE */

@@ -36,9 +36,11 @@ void bucket_init(struct bucket_table *t);
  * weight in contiguous pieces. So the death of one of n moves exactly its own buckets, its return
  * brings exactly these back, and a join moves exactly the newcomer's share. Doubles the number of
  * buckets (moving none) while it is below 4 * n. With no live slot the owners stay as they are.
+ * Homes that a slot loses stay where they are owned now, as far as the shares allow; a changed
+ * weight moves the difference; every weight above 0 gets one bucket at least.
  *
- * Returns the number of buckets whose owner changed; -EINVAL for a slot given twice or over
- * BUCKETS_MAX slots.
+ * Returns the number of buckets whose owner changed; -EINVAL for a slot given twice or numbered
+ * BUCKET_NONE, or over BUCKETS_MAX slots.
  */
 int bucket_deal(struct bucket_table *t, const struct bucket_slot *slots, size_t n);
 

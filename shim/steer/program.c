@@ -190,6 +190,7 @@ static void emit_hash(struct code *c, const struct program_key *key)
 }
 
 /* Returns with the index of the range that A is in. */
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as log2 of the ranges */
 static void emit_search(struct code *c, const struct range *ranges, unsigned n)
 {
 	unsigned left = n / 2;

@@ -65,13 +65,13 @@ def addresses_are_written_as_agreed():
 def connections_that_wait_are_counted():
     launcher = run(1, *ident())
     slot = live(PORT)[0]
-    os.kill(slot["pid"], signal.SIGSTOP)
+    freeze(slot["pid"])
     clients = [socket.create_connection(("127.0.0.1", PORT)) for _ in range(5)]
-    until(5, f"5 waiting connections: {status()}", lambda: live(PORT)[0]["queue"] == 5)
+    until(5, "5 waiting connections", lambda: live(PORT)[0]["queue"] == 5)
     os.kill(slot["pid"], signal.SIGCONT)
     for client in clients:
         client.close()
-    until(5, f"5 accepted connections: {status()}", lambda: live(PORT)[0]["accepted"] == 5)
+    until(5, "5 accepted connections", lambda: live(PORT)[0]["accepted"] == 5)
     stop(launcher, PORT)
 
 
@@ -80,15 +80,15 @@ def what_waited_in_a_killed_shard_is_counted_as_lost():
     run(2, *ident())
     first = live(PORT)
     for slot in first.values():
-        os.kill(slot["pid"], signal.SIGSTOP)
+        freeze(slot["pid"])
     clients = [socket.create_connection(("127.0.0.1", PORT)) for _ in range(40)]
     waiting = until(5, "a queue", lambda: sum(s["queue"] for s in live(PORT).values()) == 40
                     and live(PORT)[1]["queue"])
     os.kill(first[1]["pid"], signal.SIGKILL)
     os.kill(first[0]["pid"], signal.SIGCONT)
-    until(20, f"a new process in slot 1: {status()}",
+    until(20, "a new process in slot 1",
           lambda: live(PORT).get(1, first[1])["pid"] != first[1]["pid"])
-    until(20, f"{waiting} lost: {status()}", lambda: group(PORT)["lost"] == waiting)
+    until(20, f"{waiting} lost", lambda: group(PORT)["lost"] == waiting)
     for client in clients:
         client.close()
 
@@ -131,7 +131,7 @@ def a_crashed_copy_is_started_again_however_often():
     for turn in range(5):
         pid = live(PORT)[0]["pid"]
         os.kill(pid, signal.SIGKILL)
-        until(5, f"a new process in slot 0: {status()}",
+        until(5, "a new process in slot 0",
               lambda: live(PORT).get(0, {}).get("pid", pid) != pid)
         check(live(PORT)[0]["generation"] == turn + 2, status())
     stop(launcher, PORT)
@@ -174,6 +174,15 @@ def a_copy_that_ignores_the_stop_signal_is_killed():
 
 
 @test(60, ALL)
+def the_port_is_free_when_run_has_ended():
+    for _ in range(20):
+        launcher = run(2, *ident())
+        launcher.signal(signal.SIGTERM)
+        launcher.wait()
+        check(free(), "run has ended and the port is still taken:", status())
+
+
+@test(60, ALL)
 def another_stop_signal():
     script = "trap 'echo got QUIT; exit 0' QUIT; \"$@\" & wait"
     launcher = run(1, "bash", "-c", script, "sh", *ident(), options=["--stop-signal", "QUIT"])
@@ -204,7 +213,7 @@ def servers_outlive_their_launcher():
     before = live(PORT)
     launcher.signal(signal.SIGKILL)
     launcher.wait()
-    until(10, f"nobody is supervised: {status()}",
+    until(10, "nobody is supervised",
           lambda: not any(s["supervised"] for s in live(PORT).values()))
     check(len({tcp(PORT, b"?") for _ in range(50)}) == 2)
     check({s: v["pid"] for s, v in live(PORT).items()} == {s: v["pid"] for s, v in before.items()})
@@ -249,7 +258,7 @@ def a_crash_holds_the_port_for_as_long_as_hold_says():
     check([s["state"] for s in group(PORT)["slots"]] == ["orphan"], status())
     with socket.create_connection(("127.0.0.1", PORT)):  # waits in the held socket
         pass
-    until(10, f"a free port: {status()}", free)
+    until(10, "a free port", free)
     check(not group(PORT), status())
 
 
@@ -265,28 +274,31 @@ def free():
 
 @test(60, ALL)
 def the_two_files_work_in_any_folder():
-    where = os.path.join(folder(), "a folder")
+    where = folder()
     for command, library in (("sockshard", "libsockshard.so"),
                              ("bin/sockshard", "lib/sockshard/libsockshard.so")):
+        command, library = os.path.join(where, command), os.path.join(where, library)
         for source, path in ((COMMAND, command), (LIBRARY, library)):
-            path = os.path.join(where, path)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             shutil.copy(source, path)
-    os.remove(os.path.join(where, "libsockshard.so"))
-    shutil.copy(LIBRARY, os.path.join(where, "libsockshard.so"))
-    for library in ("libsockshard.so", "lib/sockshard/libsockshard.so"):
-        path = os.path.join(where, library)
-        link = os.path.join(folder(), "lib.so")  # LD_PRELOAD cannot carry a path with a space
-        os.symlink(path, link)
-        server = Process(*ident(), env={"LD_PRELOAD": link}, cwd="/")
+        server = Process(*ident(), env={"LD_PRELOAD": library}, cwd="/")
         server.says("^ready")
         until_live(1, PORT)
-        keeper = os.readlink(f"/proc/{status()['keeper']['pid']}/exe")
-        check(keeper.startswith(where), "the keeper is", keeper)
-        server.signal(signal.SIGTERM)
+        check(os.readlink(f"/proc/{status()['keeper']['pid']}/exe") == command, status())
+        server.signal(signal.SIGKILL)
         server.wait()
-        os.kill(status()["keeper"]["pid"], signal.SIGKILL)
-        until(10, "the end of the keeper", lambda: status() == EMPTY)
+        keeper_ends()
+        launcher = Process(command, "run", "--", *ident(), env={"PATH": "/nowhere"}, cwd="/")
+        launcher.says("1 of 1 copies listen")
+        with open(f"/proc/{live(PORT)[0]['pid']}/maps") as file:
+            check(f" {library}\n" in file.read(), "another library is in use")
+        stop(launcher, PORT)
+        keeper_ends()
+
+
+def keeper_ends():
+    os.kill(status()["keeper"]["pid"], signal.SIGKILL)
+    until(10, "the end of the keeper", lambda: status() == EMPTY)
 
 
 main()

@@ -55,9 +55,10 @@ def node_http():
 @test(120, ALL)
 def nginx():
     where = folder()
+    user = "user root root;" if os.getuid() == 0 else ""  # else it gives its folders to nobody
     config = write(
         os.path.join(where, "nginx.conf"),
-        f"""daemon off; master_process off; pid {where}/pid; error_log stderr;
+        f"""daemon off; master_process off; {user} pid {where}/pid; error_log stderr;
         events {{ }}
         http {{
             access_log off;
