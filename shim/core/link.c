@@ -179,7 +179,7 @@ void link_map_counter(const struct sys *sys, struct shard *s, struct wire_packet
 		free_pages = reused->next;
 	fdtab_unlock();
 	/* Over the old page in one step: a thread that is late with its count may still write there. */
-	page = mmap(reused ? reused->page : NULL, sizeof(*s->counter), PROT_READ | PROT_WRITE,
+	page = mmap(reused ? reused->page : NULL, WIRE_PAGE_BYTES, PROT_READ | PROT_WRITE,
 	            MAP_SHARED | (reused ? MAP_FIXED : 0), packet->fds[0], 0);
 	if (page != MAP_FAILED)
 		s->counter = page;

@@ -33,7 +33,7 @@ struct shard {
 	bool own_program;     /* the server attached a program */
 	struct keeper_client keeper; /* fd -1: none */
 	uint64_t keeper_cookie;      /* proves that keeper.fd is still ours */
-	struct fdtab_counter *counter;
+	struct wire_page *counter;
 	uint8_t token[WIRE_TOKEN];
 	_Atomic bool busy;    /* a question is under way */
 };

@@ -67,7 +67,7 @@ static bool family_has_accepted(void)
 	for (int fd = fdtab_next(0, false); fd >= 0; fd = fdtab_next(fd + 1, false)) {
 		const struct shard *s = fdtab_find(fd);
 
-		if (s->counter && (atomic_load_explicit(&s->counter->accepted, memory_order_relaxed) & ~FDTAB_FLAGS))
+		if (s->counter && atomic_load_explicit(&s->counter->word, memory_order_relaxed) >= WIRE_ONE)
 			return true;
 	}
 	return false;

@@ -38,7 +38,7 @@ static void swallow(const struct sys *sys, int fd, struct shard *s)
 
 	(void)sys->setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	sys->close(fd);
-	atomic_fetch_sub_explicit(&s->counter->accepted, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&s->counter->word, WIRE_ONE, memory_order_relaxed);
 }
 
 static int set_flags(const struct sys *sys, int fd, int flags)

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -67,8 +66,8 @@ static void end_nudge(struct keeper *k, int nudge)
 
 	k->sys->close(n->fd);
 	n->used = false;
-	if (m->used && m->page && outstanding(k, n->member) == 0)
-		atomic_fetch_and(&m->page->accepted, ~COUNTER_NUDGED);
+	if (m->used && m->page.at && outstanding(k, n->member) == 0)
+		page_nudged(&m->page, false);
 }
 
 /* O_NONBLOCK belongs to the open file and so to the server: the accept is bounded by a ticking timer
@@ -120,7 +119,7 @@ static int reserve(struct keeper *k, int member)
 
 static bool can_receive(const struct member *m, int group)
 {
-	return m->used && m->group == group && m->state == WIRE_LIVE && m->page &&
+	return m->used && m->group == group && m->state == WIRE_LIVE && m->page.at &&
 	       member_takes(m) && m->deaf < DEAF_MAX && m->watch_at == NEVER;
 }
 
@@ -216,7 +215,7 @@ static int send_nudge(struct keeper *k, int member)
 		return r;
 	}
 	n->used = true;
-	atomic_fetch_or(&m->page->accepted, COUNTER_NUDGED);
+	page_nudged(&m->page, true);
 	group_steer(k, m->group);
 	len = addr_to_sockaddr(&target, &ss);
 	if (k->sys->connect(n->fd, (struct sockaddr *)&ss, len) == -1 && errno != EINPROGRESS) {
@@ -250,7 +249,7 @@ static unsigned nudges_pending(const struct keeper *k, int group)
 
 static bool is_source(const struct member *m, int group)
 {
-	return m->used && m->group == group && m->page && m->fd != NONE && !member_takes(m) &&
+	return m->used && m->group == group && m->page.at && m->fd != NONE && !member_takes(m) &&
 	       (m->state == WIRE_ORPHAN || m->state == WIRE_DRAINING);
 }
 

@@ -65,8 +65,7 @@ static void free_conn(struct keeper *k, int conn)
 	struct conn *c = &k->conn[conn];
 	int group = c->group;
 
-	if (c->page)
-		munmap(c->page, sizeof(*c->page));
+	page_drop(&c->page);
 	if (c->pidfd != NONE)
 		close(c->pidfd);
 	k->conns--;
@@ -223,6 +222,8 @@ static int64_t on_time(struct keeper *k, int idle_ms)
 		if (m->used && (m->watch_at <= k->now ||
 		                (m->state == WIRE_ORPHAN && m->hold_until <= k->now)))
 			member_review(k, i);
+		if (m->used)
+			(void)member_accepted(&k->members[i]);
 		if (m->used && m->evict)
 			member_evict_due(k, i);
 	}
@@ -358,6 +359,7 @@ static int set_up(struct keeper *k, const struct keeper_options *options)
 	if (!(k->os->caps & OS_KEEPER))
 		return -ENOTSUP;
 	raise_limit();
+	page_watch_start();
 	k->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (k->epoll == -1)
 		return -errno;

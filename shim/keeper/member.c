@@ -37,11 +37,16 @@ unsigned member_queue(const struct keeper *k, const struct member *m)
 	return k->os->queue(k->sys, m->fd, &waiting, &backlog) == 0 ? waiting : 0;
 }
 
-uint64_t member_accepted(const struct member *m)
+uint64_t member_accepted(struct member *m)
 {
-	if (!m->page)
+	uint32_t now;
+
+	if (!m->page.at)
 		return 0;
-	return (atomic_load_explicit(&m->page->accepted, memory_order_relaxed) & COUNTER_MASK) - m->page_base;
+	now = page_accepted(&m->page);
+	m->accepted += now - m->counted; /* modulo 2^32: looked at often enough */
+	m->counted = now;
+	return m->accepted;
 }
 
 static int get_int(const struct keeper *k, int fd, int level, int name)
@@ -143,10 +148,9 @@ static void release(struct keeper *k, int member)
 			k->conn[i].member = NONE;
 			k->conn[i].state = CONN_RESERVED;
 			k->conn[i].page = m->page; /* it may listen again */
-			m->page = NULL;
+			m->page.at = NULL;
 		}
-	if (m->page)
-		munmap(m->page, sizeof(*m->page));
+	page_drop(&m->page);
 	(void)group_list(k, group);
 }
 
@@ -198,7 +202,7 @@ static void withdraw(struct keeper *k, int member, bool keep_home)
 	m->state = WIRE_DRAINING;
 	if (keep_home)
 		g->slots[m->slot].home_until = k->now + g->hold_ms;
-	if (m->page && g->steered && others_live(k, member)) {
+	if (m->page.at && g->steered && others_live(k, member)) {
 		drain(k, member);
 		return;
 	}
@@ -222,7 +226,7 @@ static void replace_orphans(struct keeper *k, int newcomer)
 		if (i == newcomer || !m->used || m->group != n->group || m->slot != n->slot ||
 		    m->state != WIRE_ORPHAN)
 			continue;
-		if (m->page)
+		if (m->page.at)
 			drain(k, i);
 		else
 			release(k, i);
@@ -294,9 +298,8 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 	m->cookie = join->cookie;
 	m->pid = c->pid;
 	m->page = c->page;
-	m->page_base = 0;
-	m->page_base = member_accepted(m);
-	c->page = NULL;
+	c->page.at = NULL;
+	m->counted = m->page.at ? page_accepted(&m->page) : 0;
 	m->state = WIRE_LIVE;
 	if (getrandom(m->token, sizeof(m->token), GRND_NONBLOCK) != sizeof(m->token))
 		memset(m->token, 0, sizeof(m->token)); /* nobody can claim by it */
@@ -363,9 +366,7 @@ static void unreserve(struct keeper *k, struct conn *c)
 		return;
 	c->state = CONN_READY;
 	c->group = NONE;
-	if (c->page)
-		munmap(c->page, sizeof(*c->page));
-	c->page = NULL;
+	page_drop(&c->page);
 	group_release_if_empty(k, group);
 }
 

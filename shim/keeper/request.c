@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "../util/log.h"
@@ -69,34 +68,11 @@ static bool want_is_valid(const struct wire_reserve *w)
 	       (w->slot < BUCKETS_MAX || w->slot == WIRE_SLOT_ANY);
 }
 
-/* The page that the shards of a listener count in. Sealed, so that nobody can make us fault on it. */
-static int make_page(struct conn *c, int *ret_fd)
-{
-	int fd = memfd_create("sockshard-counter", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	void *page;
-
-	if (fd == -1)
-		return -errno;
-	if (ftruncate(fd, sizeof(struct counter_page)) == -1 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == -1) {
-		close(fd);
-		return -errno;
-	}
-	page = mmap(NULL, sizeof(struct counter_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (page == MAP_FAILED) {
-		close(fd);
-		return -ENOMEM;
-	}
-	c->page = page;
-	*ret_fd = fd;
-	return 0;
-}
-
 static int on_reserve(struct keeper *k, int conn, struct wire_packet *p)
 {
 	struct conn *c = &k->conn[conn];
 	uint32_t seq = p->head.seq;
-	int r, page = NONE;
+	int r;
 
 	if (c->role != WIRE_SHARD || c->state != CONN_READY || !want_is_valid(&p->body.reserve))
 		return -EPROTO;
@@ -105,14 +81,15 @@ static int on_reserve(struct keeper *k, int conn, struct wire_packet *p)
 	if (r >= 0) {
 		c->group = r;
 		c->state = CONN_RESERVED;
-		r = c->want.addr.proto == IPPROTO_TCP ? make_page(c, &page) : 0;
+		r = c->want.addr.proto == IPPROTO_TCP ? page_make(&c->page) : 0;
 	}
-	if (page != NONE) {
-		p->fds[0] = page;
+	wire_close_fds(k->sys, p);
+	if (r == 0 && c->page.at) {
+		p->fds[0] = c->page.fd;
 		p->n_fds = 1;
 	}
 	r = reply(k, c, p, seq, r);
-	wire_close_fds(k->sys, p);
+	p->n_fds = 0; /* the keeper's own */
 	return r;
 }
 

@@ -11,6 +11,7 @@
 #include "../sys/sys.h"
 #include "../util/addr.h"
 #include "indexmap.h"
+#include "page.h"
 #include "wire.h"
 
 #define GROUPS_MAX   256
@@ -30,14 +31,6 @@
 
 #define NONE (-1)
 #define NEVER INT64_MAX
-
-/* The counter of a held socket, in a memfd that the shards write and the keeper reads. */
-struct counter_page {
-	_Atomic uint64_t accepted; /* the low 60 bits count; the keeper sets COUNTER_NUDGED */
-};
-
-#define COUNTER_NUDGED (UINT64_C(1) << 63) /* a nudge is on its way: ask about each connection */
-#define COUNTER_MASK   ((UINT64_C(1) << 60) - 1)
 
 struct slot_stat { /* of one slot number of a group, over all generations */
 	uint32_t generation;
@@ -73,8 +66,9 @@ struct member { /* a held socket */
 	uint64_t cookie;
 	uint32_t pid;    /* of its last owner, as `status` shows it */
 	uint8_t token[WIRE_TOKEN];
-	struct counter_page *page; /* NULL: UDP */
-	uint64_t page_base;        /* what stood there when this socket joined */
+	struct page page;       /* none: UDP */
+	uint64_t accepted;      /* while this socket was held */
+	uint32_t counted;       /* the page's count when it was last added */
 	enum wire_state state;
 	unsigned deaf;        /* nudges in a row that were not answered */
 	bool evict;           /* its slot has a new socket, or it left: end it when nothing can arrive */
@@ -82,7 +76,7 @@ struct member { /* a held socket */
 	int64_t hold_until;   /* orphans */
 	int64_t watch_at;     /* a socket without a proven owner is looked at again; NEVER: it has one */
 	int64_t stands_since; /* its queue has not moved since, monotonic ms; 0: it is empty */
-	uint64_t stands_at;   /* and its counter stood there */
+	uint64_t stands_at;   /* and so many had been accepted */
 };
 
 /* A connection taken out of a queue where nobody accepts, on its way to a live shard. */
@@ -121,7 +115,7 @@ struct conn { /* a connection, and the process behind it while that lives */
 	int member;   /* owned */
 	struct wire_reserve want;
 	struct wire_join grant; /* CONN_GRANTED */
-	struct counter_page *page; /* from RESERVE until JOIN */
+	struct page page;       /* from RESERVE until JOIN */
 	/* launchers */
 	char launch[WIRE_GROUP_MAX];
 	uint32_t first, n;

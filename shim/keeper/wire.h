@@ -44,6 +44,28 @@ enum wire_type {
 
 enum wire_key { WIRE_KEY_FLOW, WIRE_KEY_SRC }; /* the values of enum policy_key */
 
+/* The page of a held TCP socket: a sealed memfd that keeper and shard both map. */
+#define WIRE_PAGE_BUCKETS 1024u
+
+struct wire_page {
+	/* Upper half: connections accepted, modulo 2^32. Lower half: a robust futex word (see
+	 * set_robust_list(2)) that holds the keeper's thread id: the kernel sets WIRE_KEEPER_DIED in
+	 * it when the keeper ends, however it ends. One relaxed addition by a shard counts and reads
+	 * both flags. */
+	_Atomic uint64_t word;
+	uint64_t robust_next; /* the keeper's list node */
+	/* What the next keeper needs to go on. Odd version: being written. */
+	_Atomic uint32_t version;
+	uint32_t slot, generation, index, seed, buckets;
+	uint16_t owner[WIRE_PAGE_BUCKETS], home[WIRE_PAGE_BUCKETS];
+};
+
+#define WIRE_PAGE_BYTES  8192u
+#define WIRE_ONE         (UINT64_C(1) << 32)  /* one accepted connection */
+#define WIRE_NUDGED      0x80000000u /* FUTEX_WAITERS: a nudge is on its way, ask about connections */
+#define WIRE_KEEPER_DIED 0x40000000u /* FUTEX_OWNER_DIED */
+#define WIRE_FLAGS       (WIRE_NUDGED | WIRE_KEEPER_DIED)
+
 enum wire_role { WIRE_SHARD = 1, WIRE_LAUNCHER, WIRE_CONTROL };
 
 enum wire_state { /* of a held socket, as `status` names it */
