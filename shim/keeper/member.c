@@ -44,7 +44,7 @@ uint64_t member_accepted(struct member *m)
 	if (!m->page.at)
 		return 0;
 	now = page_accepted(&m->page);
-	m->accepted += now - m->counted; /* modulo 2^32: looked at often enough */
+	m->accepted += (uint64_t)(int64_t)(int32_t)(now - m->counted); /* a swallowed nudge counts back */
 	m->counted = now;
 	return m->accepted;
 }

@@ -45,7 +45,7 @@ void member_review(struct keeper *k, int member);
 /** member_next_ms - when the next held socket wants a review; NEVER */
 int64_t member_next_ms(const struct keeper *k);
 
-/** member_accepted - what this socket's shards have counted; to be asked before 2^32 more are */
+/** member_accepted - what this socket's shards have counted; to be asked before 2^31 more are */
 uint64_t member_accepted(struct member *m);
 
 /** member_queue - connections that wait in it; 0 when the system cannot tell */
