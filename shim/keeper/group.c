@@ -188,6 +188,25 @@ int group_list(struct keeper *k, int group)
 	return r < 0 ? r : 0;
 }
 
+/* A SYN-ACK is sent again after 1, 3, 7 ... seconds (tcp_synack_retries): retries tell the age. */
+static bool may_be_older(const struct os_listener *half_open, int64_t ms)
+{
+	return (INT64_C(1000) << (half_open->retries + 1)) > ms;
+}
+
+int group_half_open(struct keeper *k, int group, int64_t idle_ms)
+{
+	const struct group *g = &k->groups[group];
+	int n, count = 0;
+
+	if (k->diag < 0)
+		return -ENOTSUP;
+	n = k->os->half_open(k->diag, g->addr.port, listed, LISTENERS_MAX);
+	for (int i = 0; i < n; i++)
+		count += may_be_older(&listed[i], idle_ms);
+	return n < 0 ? n : count;
+}
+
 size_t group_strangers(struct keeper *k, int group, struct os_listener *ret, size_t max)
 {
 	struct group *g = &k->groups[group];

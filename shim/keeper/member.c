@@ -179,6 +179,19 @@ static bool others_live(const struct keeper *k, int member)
 	return false;
 }
 
+/* Nothing waits in it, and no handshake can end in it any more. */
+static bool is_drained(struct keeper *k, int member)
+{
+	const struct member *m = &k->members[member];
+	int64_t idle_ms = k->now - m->idle_since;
+	int half_open;
+
+	if (member_queue(k, m) > 0)
+		return false;
+	half_open = group_half_open(k, m->group, idle_ms);
+	return half_open < 0 ? idle_ms >= EVICT_MS : half_open == 0;
+}
+
 /* No new connections from here on; what waits or still arrives goes to the others, then it ends. */
 static void drain(struct keeper *k, int member)
 {
@@ -214,7 +227,8 @@ static void withdraw(struct keeper *k, int member, bool keep_home)
 		g->slots[m->slot].home_until = k->now + g->hold_ms;
 	if (m->page.at && g->steered && others_live(k, member)) {
 		drain(k, member);
-		return;
+		if (!m->used || !is_drained(k, member))
+			return;
 	}
 	group_steer(k, group);
 	release(k, member);
@@ -255,7 +269,7 @@ static void replace_orphans(struct keeper *k, int newcomer)
 		if (i == newcomer || !m->used || m->group != n->group || m->slot != n->slot ||
 		    m->state != WIRE_ORPHAN)
 			continue;
-		if (m->page.at)
+		if (m->page.at && !is_drained(k, i))
 			drain(k, i);
 		else
 			release(k, i);
@@ -603,14 +617,15 @@ void member_evict_due(struct keeper *k, int member)
 	const struct member *m = &k->members[member];
 	int group = m->group;
 
-	if (give_waiting(k, member) > 0)
+	if (member_queue(k, m) > 0)
 		give_pump(k, group);
-	if (m->idle_since + EVICT_MS > k->now || (give_waiting(k, member) > 0 && others_live(k, member)))
+	if (others_live(k, member) && !is_drained(k, member))
 		return;
 	(void)group_list(k, group);
 	release(k, member);
 	release_leftovers(k, group);
 	group_steer(k, group);
+	give_pump(k, group);
 	group_release_if_empty(k, group);
 }
 
