@@ -25,7 +25,7 @@ struct entry {
 
 _Atomic uintptr_t fdtab_marks[FDTAB_MARKS];
 _Atomic unsigned fdtab_above;
-struct fdtab_counter fdtab_uncounted;
+struct wire_page fdtab_uncounted;
 
 static struct entry *table;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

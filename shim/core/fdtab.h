@@ -7,14 +7,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../keeper/wire.h"
+
 struct shard;
 
-/* What shards count in; mapped from the keeper's memfd, read by the keeper. */
-struct fdtab_counter {
-	_Atomic uint64_t accepted;
-};
-
-/* Marks. Else: the address of a struct fdtab_counter, with FDTAB_CLAIM or without. */
+/* Marks. Else: the address of a struct wire_page, with FDTAB_CLAIM or without. */
 #define FDTAB_NOT_OURS 0u
 #define FDTAB_INTERNAL 1u /* a descriptor of the preload's own */
 #define FDTAB_CLAIM    2u /* inherited by a fork, and not yet accepted from */
@@ -23,7 +20,7 @@ struct fdtab_counter {
 
 extern _Atomic uintptr_t fdtab_marks[FDTAB_MARKS];
 extern _Atomic unsigned fdtab_above; /* entries with a number beyond the marks */
-extern struct fdtab_counter fdtab_uncounted;
+extern struct wire_page fdtab_uncounted;
 
 uintptr_t fdtab_peek_above(int fd);
 
@@ -35,12 +32,13 @@ static inline uintptr_t fdtab_peek(int fd)
 	return atomic_load_explicit(&fdtab_above, memory_order_relaxed) ? fdtab_peek_above(fd) : 0;
 }
 
-/** fdtab_count - one more accepted on a descriptor with this mark */
-static inline void fdtab_count(uintptr_t mark)
+/** fdtab_count - one more accepted on a descriptor with this mark; the keeper's flags:
+ * WIRE_NUDGED, WIRE_KEEPER_DIED */
+static inline uint64_t fdtab_count(uintptr_t mark)
 {
-	struct fdtab_counter *c = (struct fdtab_counter *)(mark & ~(uintptr_t)3);
+	struct wire_page *c = (struct wire_page *)(mark & ~(uintptr_t)3);
 
-	atomic_fetch_add_explicit(&c->accepted, 1, memory_order_relaxed);
+	return atomic_fetch_add_explicit(&c->word, WIRE_ONE, memory_order_relaxed) & WIRE_FLAGS;
 }
 
 void fdtab_lock(void);

@@ -34,8 +34,10 @@ struct shard {
 	struct keeper_client keeper; /* fd -1: none */
 	uint32_t keeper_uid;         /* whose keeper it is: a worker may change its own uid */
 	uint64_t keeper_cookie;      /* proves that keeper.fd is still ours */
-	struct fdtab_counter *counter;
+	struct wire_page *counter;
 	uint8_t token[WIRE_TOKEN];
+	uint32_t key, hold_ms; /* as the policy says for this address */
+	int64_t retry_at;      /* monotonic ms: not before may the keeper be looked for again */
 	_Atomic bool busy;    /* a question is under way */
 };
 
@@ -60,6 +62,16 @@ void shard_reused(const struct sys *sys, int fd);
 
 /** shard_claim - the first accept of a forked process from a socket it inherited */
 void shard_claim(const struct sys *sys, int fd);
+
+/**
+ * shard_given - what the server gets for a connection it accepted while the keeper nudges
+ * @addr, len, flags: as of accept4(2)
+ *
+ * Returns the connection itself when it is a client's; the one that waited elsewhere when it was a
+ * nudge; -ECANCELED when a nudge brought nothing: accept again. The nudge is closed and not counted.
+ */
+int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *addr, socklen_t *len,
+                int flags);
 
 /** shard_mark_inherited - in a forked child: nothing is ours before it is claimed */
 void shard_mark_inherited(void);

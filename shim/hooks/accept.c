@@ -7,7 +7,7 @@ HOOK_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
 	uintptr_t mark = hook_accepts(sys, fd);
 	int r = sys->accept(fd, addr, len);
 
-	if (r >= 0 && mark)
-		fdtab_count(mark);
+	if (r >= 0 && mark && fdtab_count(mark))
+		r = hook_given(sys, fd, r, addr, len, 0);
 	return r;
 }

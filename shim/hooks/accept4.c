@@ -7,7 +7,7 @@ HOOK_EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags
 	uintptr_t mark = hook_accepts(sys, fd);
 	int r = sys->accept4(fd, addr, len, flags);
 
-	if (r >= 0 && mark)
-		fdtab_count(mark);
+	if (r >= 0 && mark && fdtab_count(mark))
+		r = hook_given(sys, fd, r, addr, len, flags);
 	return r;
 }

@@ -36,6 +36,29 @@ uintptr_t hook_claim(const struct sys *sys, int fd)
 	return mark == FDTAB_INTERNAL ? 0 : mark;
 }
 
+int hook_given(const struct sys *sys, int fd, int accepted, struct sockaddr *addr, socklen_t *len,
+               int flags)
+{
+	struct hook_frame f;
+
+	for (;;) {
+		int r;
+
+		if (!hook_enter(&f))
+			return accepted;
+		r = hook_leave(&f, shard_given(sys, fd, accepted, addr, len, flags));
+		if (r != -1 || errno != ECANCELED)
+			return r;
+		/* A nudge without a gift: on with what the server wants, signals and all. */
+		r = sys->accept4(fd, addr, len, flags);
+		if (r < 0)
+			return r;
+		if (!fdtab_count(fdtab_peek(fd)))
+			return r;
+		accepted = r;
+	}
+}
+
 int hook_leave(struct hook_frame *f, int r)
 {
 	inside = false;

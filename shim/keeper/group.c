@@ -6,12 +6,20 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 
 #include "../steer/program.h"
 #include "../util/log.h"
+#include "adopt.h"
+#include "give.h"
 #include "member.h"
+#include "process.h"
 
 #define LISTENERS_MAX INDEX_MAX
+
+#ifndef SO_BINDTOIFINDEX
+#define SO_BINDTOIFINDEX 62 /* Linux 5.1 */
+#endif
 
 /* Scratch space of the one thread there is: too large for the stack. */
 static struct os_listener listed[LISTENERS_MAX];
@@ -19,6 +27,7 @@ static uint64_t cookies[LISTENERS_MAX];
 static struct program_insn program[PROGRAM_MAX];
 static struct bucket_slot dealt[BUCKETS_MAX];
 static uint32_t index_of[BUCKETS_MAX];
+static struct program_rule rules[NUDGES_MAX];
 
 static bool same_uid_group(const struct keeper *k, const struct os_listener *l)
 {
@@ -33,19 +42,60 @@ static bool overlap_is_their_own(const struct wire_reserve *want, bool other_sha
 	       (want->addr.proto == IPPROTO_UDP && want->reuse_addr && other_reuse);
 }
 
-/* A foreign socket on an overlapping address: without us the server would get EADDRINUSE. */
-static bool foreign_in_the_way(struct keeper *k, const struct wire_reserve *want)
+/* Would the bind have worked without us? Asked by doing it, with no option that shares: so sockets that
+ * are bound but do not listen count too. 0; -EADDRINUSE; what else goes wrong is the shard's to see. */
+static int try_unshared(struct keeper *k, const struct addr *a)
 {
+	bool tcp = a->proto == IPPROTO_TCP;
+	int fd = k->sys->socket(a->family, (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, 0);
+	int v6only = a->v6only, on = 1, device = (int)a->ifindex, r;
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(a, &ss);
+
+	if (fd == -1)
+		return 0;
+	if (a->family == AF_INET6)
+		(void)k->sys->setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only));
+	if (device)
+		(void)k->sys->setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &device, sizeof(device));
+	if (tcp) /* what is left of connections of an earlier run does not count */
+		(void)k->sys->setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	r = k->sys->bind(fd, (struct sockaddr *)&ss, len) == -1 && errno == EADDRINUSE ? -EADDRINUSE : 0;
+	k->sys->close(fd);
+	return r;
+}
+
+/* Is it a shard of the keeper before us that has accepted nothing since? Then wake it. */
+static bool wake_sibling(struct keeper *k, const struct addr *a)
+{
+	char command[32];
 	int n;
 
-	if (want->own_sharing || (want->addr.proto == IPPROTO_UDP && want->reuse_addr) || k->diag < 0)
+	if (k->diag < 0)
 		return false;
-	n = k->os->listeners(k->diag, want->addr.proto, want->addr.port, listed, LISTENERS_MAX);
-	for (int i = 0; i < n; i++)
-		if (addr_overlaps(&listed[i].addr, &want->addr) &&
-		    member_by_cookie(k, listed[i].cookie) == NONE)
+	n = k->os->listeners(k->diag, a->proto, a->port, listed, LISTENERS_MAX);
+	for (int i = 0; i < n; i++) {
+		uint32_t pid;
+
+		if (!addr_equal(&listed[i].addr, a) || !same_uid_group(k, &listed[i]))
+			continue;
+		pid = process_holder(listed[i].inode, command, sizeof(command));
+		if (pid && process_maps_library(pid) && give_knock(k, a) == 0)
 			return true;
+	}
 	return false;
+}
+
+/* A foreign socket in the way: without us the server would get EADDRINUSE. */
+static int check_free(struct keeper *k, const struct wire_reserve *want)
+{
+	int r;
+
+	if (want->own_sharing || want->rejoins ||
+	    (want->addr.proto == IPPROTO_UDP && want->reuse_addr))
+		return 0;
+	r = try_unshared(k, &want->addr);
+	return r < 0 && want->addr.proto == IPPROTO_TCP && wake_sibling(k, &want->addr) ? -EAGAIN : r;
 }
 
 static int make(struct keeper *k, const struct wire_reserve *want)
@@ -67,6 +117,7 @@ static int make(struct keeper *k, const struct wire_reserve *want)
 		if (getrandom(&g->seed, sizeof(g->seed), GRND_NONBLOCK) != sizeof(g->seed))
 			g->seed = (uint32_t)k->now * 2654435761u;
 		bucket_init(&g->table);
+		memset(g->ghost_index, 0xff, sizeof(g->ghost_index));
 		if (k->group_top <= i)
 			k->group_top = i + 1;
 		return i;
@@ -77,7 +128,7 @@ static int make(struct keeper *k, const struct wire_reserve *want)
 int group_reserve(struct keeper *k, const struct wire_reserve *want)
 {
 	char text[ADDR_TEXT_MAX], other[ADDR_TEXT_MAX];
-	int found = NONE;
+	int found = NONE, r;
 
 	for (int i = 0; i < k->group_top; i++) {
 		struct group *g = &k->groups[i];
@@ -105,12 +156,11 @@ int group_reserve(struct keeper *k, const struct wire_reserve *want)
 		k->groups[found].reuse_addr &= want->reuse_addr != 0;
 		return found;
 	}
-	if (foreign_in_the_way(k, want)) {
+	r = check_free(k, want);
+	if (r == -EADDRINUSE)
 		log_info("%s refused: a socket that is not ours has it",
 		         addr_format(&want->addr, text, sizeof(text)));
-		return -EADDRINUSE;
-	}
-	return make(k, want);
+	return r < 0 ? r : make(k, want);
 }
 
 void group_release_if_empty(struct keeper *k, int group)
@@ -122,6 +172,9 @@ void group_release_if_empty(struct keeper *k, int group)
 			return;
 	for (int i = 0; i < k->conn_top; i++)
 		if (k->conn[i].used && k->conn[i].group == group)
+			return;
+	for (int i = 0; i < GIFTS_MAX; i++)
+		if (k->gifts[i].used && k->gifts[i].group == group)
 			return;
 	g->used = false;
 }
@@ -158,12 +211,36 @@ int group_list(struct keeper *k, int group)
 	if (k->diag >= 0)
 		r = k->os->listeners(k->diag, g->addr.proto, g->addr.port, listed, LISTENERS_MAX);
 	n = r >= 0 ? keep_group(k, g, (size_t)r) : only_ours(k, group);
+	if (g->ghosts > 0) {
+		if (adopt_is_unchanged(g, cookies, n))
+			return 0;
+		adopt_give_up(g);
+	}
 	index_update(&g->map, cookies, n);
 	g->list_at = NEVER;
 	for (unsigned i = 0; i < g->map.n; i++)
 		if (member_by_cookie(k, g->map.e[i].cookie) == NONE)
 			g->list_at = k->now + STRANGER_MS;
 	return r < 0 ? r : 0;
+}
+
+/* A SYN-ACK is sent again after 1, 3, 7 ... seconds (tcp_synack_retries): retries tell the age. */
+static bool may_be_older(const struct os_listener *half_open, int64_t ms)
+{
+	return (INT64_C(1000) << (half_open->retries + 1)) > ms;
+}
+
+int group_half_open(struct keeper *k, int group, int64_t idle_ms)
+{
+	const struct group *g = &k->groups[group];
+	int n, count = 0;
+
+	if (k->diag < 0)
+		return -ENOTSUP;
+	n = k->os->half_open(k->diag, g->addr.port, listed, LISTENERS_MAX);
+	for (int i = 0; i < n; i++)
+		count += may_be_older(&listed[i], idle_ms);
+	return n < 0 ? n : count;
 }
 
 size_t group_strangers(struct keeper *k, int group, struct os_listener *ret, size_t max)
@@ -203,6 +280,9 @@ static size_t list_slots(struct keeper *k, int group, bool *ret_live)
 			*ret_live = true;
 		}
 	}
+	for (uint32_t s = 0; g->ghosts > 0 && s < BUCKETS_MAX; s++)
+		if (g->ghost_index[s] != WIRE_NO_INDEX)
+			seen[s] |= 3;
 	for (uint32_t s = 0; s < BUCKETS_MAX; s++) {
 		if (g->slots[s].home_until > k->now ||
 		    (g->slots[s].generation > 0 && group_supervised(k, group, s)))
@@ -253,6 +333,9 @@ static bool find_indices(struct keeper *k, int group, int *ret_fd)
 		if (m->slot < BUCKETS_MAX && (member_takes(m) || index_of[m->slot] == UINT32_MAX))
 			index_of[m->slot] = (uint32_t)index;
 	}
+	for (uint32_t s = 0; g->ghosts > 0 && s < BUCKETS_MAX; s++)
+		if (g->ghost_index[s] != WIRE_NO_INDEX)
+			index_of[s] = g->ghost_index[s];
 	return true;
 }
 
@@ -282,7 +365,8 @@ void group_steer(struct keeper *k, int group)
 		not_steered(g, "the order of the kernel's array is not certain (sockets that are not ours)");
 		return;
 	}
-	len = program_build(&g->table, &key, index_of, BUCKETS_MAX, program, PROGRAM_MAX);
+	len = program_build(&g->table, &key, index_of, BUCKETS_MAX, rules,
+	                    give_rules(k, group, rules, NUDGES_MAX), program, PROGRAM_MAX);
 	r = len < 0 ? len : k->os->attach(k->sys, fd, program, (unsigned)len);
 	if (r < 0) {
 		char why[sizeof(g->why)];
@@ -293,6 +377,7 @@ void group_steer(struct keeper *k, int group)
 	}
 	g->steered = true;
 	g->why[0] = '\0';
+	adopt_leave_legacy(k, group, index_of);
 }
 
 bool group_supervised(const struct keeper *k, int group, uint32_t slot)
@@ -313,10 +398,12 @@ bool group_supervised(const struct keeper *k, int group, uint32_t slot)
  * only who asks for that very slot takes its place. */
 static bool slot_taken(const struct keeper *k, int group, uint32_t slot, bool asked_for)
 {
+	if (k->groups[group].ghosts > 0 && k->groups[group].ghost_index[slot] != WIRE_NO_INDEX)
+		return true;
 	for (int i = 0; i < k->member_top; i++) {
 		const struct member *m = &k->members[i];
 
-		if (m->used && m->group == group && m->slot == slot &&
+		if (m->used && m->group == group && m->slot == slot && m->state != WIRE_DRAINING &&
 		    (m->state != WIRE_ORPHAN || (!asked_for && m->watch_at != NEVER)))
 			return true;
 	}

@@ -16,6 +16,7 @@
 
 #include "../util/log.h"
 #include "client.h"
+#include "give.h"
 #include "group.h"
 #include "member.h"
 #include "peer.h"
@@ -64,8 +65,7 @@ static void free_conn(struct keeper *k, int conn)
 	struct conn *c = &k->conn[conn];
 	int group = c->group;
 
-	if (c->page)
-		munmap(c->page, sizeof(*c->page));
+	page_drop(&c->page);
 	if (c->pidfd != NONE)
 		close(c->pidfd);
 	k->conns--;
@@ -96,10 +96,13 @@ static void end_connection(struct keeper *k, int conn)
 
 	close(c->fd);
 	c->fd = NONE;
+	give_conn_ended(k, conn);
 	if (c->pidfd == NONE)
 		c->dead = true; /* without a pidfd the connection is all we know of the process */
 	if (c->state != CONN_OWNER)
 		c->dead = true;
+	if (c->group != NONE)
+		give_pump(k, c->group);
 	conn_changed(k, conn);
 	if (!launcher)
 		return;
@@ -133,7 +136,7 @@ static void on_packet(struct keeper *k, int conn)
 			return;
 	}
 	if (r < 0 && r != -EPIPE && r != -ECONNRESET)
-		log_debug("connection of pid %u closed: %s", c->pid, strerror(-r));
+		log_debug("connection of pid %u closed: %s (message %u, state %d)", c->pid, strerror(-r), p.head.type, (int)c->state);
 	end_connection(k, conn);
 }
 
@@ -219,7 +222,12 @@ static int64_t on_time(struct keeper *k, int idle_ms)
 		if (m->used && (m->watch_at <= k->now ||
 		                (m->state == WIRE_ORPHAN && m->hold_until <= k->now)))
 			member_review(k, i);
+		if (m->used)
+			(void)member_accepted(&k->members[i]);
+		if (m->used && m->evict)
+			member_evict_due(k, i);
 	}
+	give_on_time(k);
 	for (int i = 0; i < k->group_top; i++) {
 		if (k->groups[i].used && k->groups[i].list_at <= k->now) {
 			(void)group_list(k, i);
@@ -232,6 +240,8 @@ static int64_t on_time(struct keeper *k, int idle_ms)
 		pause_accept(k, 0);
 	if (member_next_ms(k) < next)
 		next = member_next_ms(k);
+	if (give_next_ms(k) < next)
+		next = give_next_ms(k);
 	if (k->conns > 0 || holds_anything(k))
 		k->idle_since = k->now;
 	else if (k->idle_since + idle_ms <= k->now)
@@ -349,6 +359,7 @@ static int set_up(struct keeper *k, const struct keeper_options *options)
 	if (!(k->os->caps & OS_KEEPER))
 		return -ENOTSUP;
 	raise_limit();
+	page_watch_start();
 	k->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (k->epoll == -1)
 		return -errno;
@@ -362,11 +373,27 @@ static int set_up(struct keeper *k, const struct keeper_options *options)
 	return r < 0 ? r : watch_signals(k);
 }
 
+static void nothing(int signal)
+{
+	(void)signal;
+}
+
+/* The tick that ends a blocking accept: a handler, and no SA_RESTART. */
+static void signal_interrupts(int number)
+{
+	struct sigaction sa;
+
+	memset(&sa, 0, sizeof(sa));
+	sa.sa_handler = nothing;
+	(void)sigaction(number, &sa, NULL);
+}
+
 int keeper_main(const struct keeper_options *options)
 {
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);
+	signal_interrupts(SIGALRM);
 	keeper = mmap(NULL, sizeof(*keeper), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (keeper == MAP_FAILED) {
 		log_error("keeper: %s", strerror(errno));

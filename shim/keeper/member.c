@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "../util/log.h"
+#include "give.h"
 #include "group.h"
 #include "process.h"
 
@@ -36,11 +37,16 @@ unsigned member_queue(const struct keeper *k, const struct member *m)
 	return k->os->queue(k->sys, m->fd, &waiting, &backlog) == 0 ? waiting : 0;
 }
 
-uint64_t member_accepted(const struct member *m)
+uint64_t member_accepted(struct member *m)
 {
-	if (!m->page)
+	uint32_t now;
+
+	if (!m->page.at)
 		return 0;
-	return atomic_load_explicit(&m->page->accepted, memory_order_relaxed) - m->page_base;
+	now = page_accepted(&m->page);
+	m->accepted += (uint64_t)(int64_t)(int32_t)(now - m->counted); /* a swallowed nudge counts back */
+	m->counted = now;
+	return m->accepted;
 }
 
 static int get_int(const struct keeper *k, int fd, int level, int name)
@@ -131,6 +137,7 @@ static void release(struct keeper *k, int member)
 	struct slot_stat *stat = &g->slots[m->slot % BUCKETS_MAX];
 	int group = m->group;
 
+	give_member_ended(k, member);
 	g->lost += member_queue(k, m); /* nobody can take them: the kernel resets them now */
 	stat->accepted += member_accepted(m);
 	k->sys->close(m->fd);
@@ -142,10 +149,9 @@ static void release(struct keeper *k, int member)
 			k->conn[i].member = NONE;
 			k->conn[i].state = CONN_RESERVED;
 			k->conn[i].page = m->page; /* it may listen again */
-			m->page = NULL;
+			m->page.at = NULL;
 		}
-	if (m->page)
-		munmap(m->page, sizeof(*m->page));
+	page_drop(&m->page);
 	(void)group_list(k, group);
 }
 
@@ -164,6 +170,50 @@ static void release_leftovers(struct keeper *k, int group)
 			release(k, i);
 }
 
+static bool others_live(const struct keeper *k, int member)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (i != member && k->members[i].used &&
+		    k->members[i].group == k->members[member].group && member_takes(&k->members[i]))
+			return true;
+	return false;
+}
+
+/* Nothing waits in it, and no handshake can end in it any more. */
+static bool is_drained(struct keeper *k, int member)
+{
+	const struct member *m = &k->members[member];
+	int64_t idle_ms = k->now - m->idle_since;
+	int half_open;
+
+	if (member_queue(k, m) > 0)
+		return false;
+	half_open = group_half_open(k, m->group, idle_ms);
+	return half_open < 0 ? idle_ms >= EVICT_MS : half_open == 0;
+}
+
+/* No new connections from here on; what waits or still arrives goes to the others, then it ends. */
+static void drain(struct keeper *k, int member)
+{
+	struct member *m = &k->members[member];
+
+	m->state = WIRE_DRAINING;
+	m->watch_at = NEVER;
+	m->evict = true;
+	if (m->idle_since == 0)
+		m->idle_since = k->now;
+	group_steer(k, m->group);
+	if (!k->groups[m->group].steered) { /* the kernel goes on sending to it: no use in waiting */
+		int group = m->group;
+
+		give_take_all(k, member);
+		release(k, member);
+		give_pump(k, group);
+		return;
+	}
+	give_pump(k, m->group);
+}
+
 /* Buckets first, then the socket, then the indices that its end has moved. */
 static void withdraw(struct keeper *k, int member, bool keep_home)
 {
@@ -175,6 +225,11 @@ static void withdraw(struct keeper *k, int member, bool keep_home)
 	m->state = WIRE_DRAINING;
 	if (keep_home)
 		g->slots[m->slot].home_until = k->now + g->hold_ms;
+	if (m->page.at && g->steered && others_live(k, member)) {
+		drain(k, member);
+		if (!m->used || !is_drained(k, member))
+			return;
+	}
 	group_steer(k, group);
 	release(k, member);
 	if (keep_home)
@@ -185,6 +240,25 @@ static void withdraw(struct keeper *k, int member, bool keep_home)
 
 /* The held socket of a slot whose next process has just joined: that one is the last in the kernel's
  * array and has no buckets yet, so that it moves into the hole and no flow notices. */
+static void become_owner(struct keeper *k, struct conn *c, int member, int fd, uint64_t cookie)
+{
+	struct member *m = &k->members[member];
+
+	m->group = c->group;
+	m->weight = c->want.weight;
+	m->fd = fd;
+	m->cookie = cookie;
+	m->pid = c->pid;
+	m->page = c->page;
+	c->page.at = NULL;
+	m->counted = m->page.at ? page_accepted(&m->page) : 0;
+	m->state = WIRE_LIVE;
+	if (getrandom(m->token, sizeof(m->token), GRND_NONBLOCK) != sizeof(m->token))
+		memset(m->token, 0, sizeof(m->token)); /* nobody can claim by it */
+	c->state = CONN_OWNER;
+	c->member = member;
+}
+
 static void replace_orphans(struct keeper *k, int newcomer)
 {
 	const struct member *n = &k->members[newcomer];
@@ -192,8 +266,12 @@ static void replace_orphans(struct keeper *k, int newcomer)
 	for (int i = 0; i < k->member_top; i++) {
 		const struct member *m = &k->members[i];
 
-		if (i != newcomer && m->used && m->group == n->group && m->slot == n->slot &&
-		    m->state == WIRE_ORPHAN)
+		if (i == newcomer || !m->used || m->group != n->group || m->slot != n->slot ||
+		    m->state != WIRE_ORPHAN)
+			continue;
+		if (m->page.at && !is_drained(k, i))
+			drain(k, i);
+		else
 			release(k, i);
 	}
 }
@@ -258,24 +336,37 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 	g = &k->groups[c->group];
 	m->slot = (uint32_t)slot;
 	m->generation = ++g->slots[slot].generation;
-	m->weight = c->want.weight;
-	m->fd = fd;
-	m->cookie = join->cookie;
-	m->pid = c->pid;
-	m->page = c->page;
-	m->page_base = 0;
-	m->page_base = member_accepted(m);
-	c->page = NULL;
-	m->state = WIRE_LIVE;
-	if (getrandom(m->token, sizeof(m->token), GRND_NONBLOCK) != sizeof(m->token))
-		memset(m->token, 0, sizeof(m->token)); /* nobody can claim by it */
-	c->state = CONN_OWNER;
-	c->member = member;
+	become_owner(k, c, member, fd, join->cookie);
 	(void)group_list(k, c->group);
 	replace_orphans(k, member);
 	replace_suspects(k, member, c);
 	group_steer(k, c->group);
 	tell_launchers(k, m, WIRE_EVENT_LIVE);
+	give_pump(k, c->group);
+	return member;
+}
+
+int member_adopt(struct keeper *k, int conn, const struct wire_rejoin *rejoin, int fd, uint32_t slot,
+                 uint32_t generation)
+{
+	struct conn *c = &k->conn[conn];
+	struct wire_join join = { .addr = rejoin->addr, .cookie = rejoin->cookie };
+	struct slot_stat *stat = &k->groups[c->group].slots[slot];
+	int member;
+
+	if (prove(k, c, &join, fd) != 1 || get_int(k, fd, SOL_SOCKET, SO_ACCEPTCONN) != 1 ||
+	    member_by_cookie(k, rejoin->cookie) != NONE)
+		return -EBADF;
+	member = allocate(k);
+	if (member < 0)
+		return member;
+	k->members[member].slot = slot;
+	k->members[member].generation = generation;
+	become_owner(k, c, member, fd, rejoin->cookie);
+	if (stat->generation < generation)
+		stat->generation = generation;
+	stat->accepted += rejoin->accepted;
+	tell_launchers(k, &k->members[member], WIRE_EVENT_LIVE);
 	return member;
 }
 
@@ -331,9 +422,7 @@ static void unreserve(struct keeper *k, struct conn *c)
 		return;
 	c->state = CONN_READY;
 	c->group = NONE;
-	if (c->page)
-		munmap(c->page, sizeof(*c->page));
-	c->page = NULL;
+	page_drop(&c->page);
 	group_release_if_empty(k, group);
 }
 
@@ -357,12 +446,20 @@ int member_leave(struct keeper *k, int conn, uint32_t action)
 	}
 	m->state = WIRE_DRAINING;
 	group_steer(k, m->group);
+	if (action != WIRE_CLOSED && others_live(k, member))
+		give_take_all(k, member);
 	if (action == WIRE_SHUT_RD || action == WIRE_SHUT_RDWR)
 		r = k->sys->shutdown(m->fd, action == WIRE_SHUT_RD ? SHUT_RD : SHUT_RDWR);
 	else if (action == WIRE_DISCONNECT)
 		r = disconnect(k, m->fd);
 	r = r == -1 ? -errno : 0;
-	withdraw(k, member, true);
+	if (action == WIRE_CLOSED) {
+		withdraw(k, member, true);
+	} else {
+		release(k, member);
+		group_steer(k, c->group);
+		give_pump(k, c->group);
+	}
 	if (action == WIRE_CLOSED)
 		unreserve(k, c);
 	if (action == WIRE_CONNECTING)
@@ -439,6 +536,8 @@ static void orphaned(struct keeper *k, int member, bool on_purpose)
 		log_info("slot %u of group '%s': process %u is gone", m->slot,
 		         k->groups[m->group].name, m->pid);
 	}
+	if (m->state != WIRE_ORPHAN)
+		m->idle_since = k->now;
 	m->state = WIRE_ORPHAN;
 	m->watch_at = NEVER;
 	m->condemned = false;
@@ -450,6 +549,7 @@ static void orphaned(struct keeper *k, int member, bool on_purpose)
 		m->hold_until = k->now + k->groups[m->group].hold_ms;
 	}
 	group_steer(k, m->group);
+	give_pump(k, m->group);
 }
 
 static bool stopping(const struct keeper *k, const struct member *m)
@@ -512,6 +612,23 @@ void member_clean_exit(struct keeper *k, int conn, bool alone)
 		withdraw(k, member, true);
 }
 
+void member_evict_due(struct keeper *k, int member)
+{
+	const struct member *m = &k->members[member];
+	int group = m->group;
+
+	if (member_queue(k, m) > 0)
+		give_pump(k, group);
+	if (others_live(k, member) && !is_drained(k, member))
+		return;
+	(void)group_list(k, group);
+	release(k, member);
+	release_leftovers(k, group);
+	group_steer(k, group);
+	give_pump(k, group);
+	group_release_if_empty(k, group);
+}
+
 int64_t member_next_ms(const struct keeper *k)
 {
 	int64_t next = NEVER;
@@ -523,6 +640,8 @@ int64_t member_next_ms(const struct keeper *k)
 			continue;
 		if (m->watch_at < next)
 			next = m->watch_at;
+		if (m->evict && k->now + WATCH_MS < next)
+			next = k->now + WATCH_MS;
 		if (m->state == WIRE_ORPHAN && m->watch_at == NEVER && m->hold_until < next)
 			next = m->hold_until;
 	}

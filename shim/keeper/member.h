@@ -21,6 +21,15 @@ bool member_takes(const struct member *m);
 int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd, bool bound,
                 bool *ret_taken);
 
+/**
+ * member_adopt - take a socket that listens already: it survived the keeper before us
+ * @slot, generation, accepted: as it says
+ *
+ * Returns the member, without an index and without dealing; -EBADF, -ENOSPC.
+ */
+int member_adopt(struct keeper *k, int conn, const struct wire_rejoin *rejoin, int fd, uint32_t slot,
+                 uint32_t generation);
+
 /** member_claim - a forked process takes its place beside or after the owner; -ENOENT, -EBUSY */
 int member_claim(struct keeper *k, int conn, const uint8_t token[WIRE_TOKEN]);
 
@@ -36,14 +45,17 @@ int member_leave(struct keeper *k, int conn, uint32_t action);
  */
 void member_clean_exit(struct keeper *k, int conn, bool alone);
 
+/** member_evict_due - end a drained socket when nothing can arrive in it any more */
+void member_evict_due(struct keeper *k, int member);
+
 /** member_review - an owner's process or connection ended, or time has passed */
 void member_review(struct keeper *k, int member);
 
 /** member_next_ms - when the next held socket wants a review; NEVER */
 int64_t member_next_ms(const struct keeper *k);
 
-/** member_accepted - what this socket's shards have counted */
-uint64_t member_accepted(const struct member *m);
+/** member_accepted - what this socket's shards have counted; to be asked before 2^31 more are */
+uint64_t member_accepted(struct member *m);
 
 /** member_queue - connections that wait in it; 0 when the system cannot tell */
 unsigned member_queue(const struct keeper *k, const struct member *m);

@@ -6,11 +6,12 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "../util/log.h"
 #include "../util/version.h"
+#include "adopt.h"
+#include "give.h"
 #include "group.h"
 #include "member.h"
 #include "process.h"
@@ -68,34 +69,11 @@ static bool want_is_valid(const struct wire_reserve *w)
 	       (w->slot < BUCKETS_MAX || w->slot == WIRE_SLOT_ANY);
 }
 
-/* The page that the shards of a listener count in. Sealed, so that nobody can make us fault on it. */
-static int make_page(struct conn *c, int *ret_fd)
-{
-	int fd = memfd_create("sockshard-counter", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	void *page;
-
-	if (fd == -1)
-		return -errno;
-	if (ftruncate(fd, sizeof(struct counter_page)) == -1 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == -1) {
-		close(fd);
-		return -errno;
-	}
-	page = mmap(NULL, sizeof(struct counter_page), PROT_READ, MAP_SHARED, fd, 0);
-	if (page == MAP_FAILED) {
-		close(fd);
-		return -ENOMEM;
-	}
-	c->page = page;
-	*ret_fd = fd;
-	return 0;
-}
-
 static int on_reserve(struct keeper *k, int conn, struct wire_packet *p)
 {
 	struct conn *c = &k->conn[conn];
 	uint32_t seq = p->head.seq;
-	int r, page = NONE;
+	int r;
 
 	if (c->role != WIRE_SHARD || c->state != CONN_READY || !want_is_valid(&p->body.reserve))
 		return -EPROTO;
@@ -104,14 +82,15 @@ static int on_reserve(struct keeper *k, int conn, struct wire_packet *p)
 	if (r >= 0) {
 		c->group = r;
 		c->state = CONN_RESERVED;
-		r = c->want.addr.proto == IPPROTO_TCP ? make_page(c, &page) : 0;
+		r = c->want.addr.proto == IPPROTO_TCP ? page_make(&c->page) : 0;
 	}
-	if (page != NONE) {
-		p->fds[0] = page;
+	wire_close_fds(k->sys, p);
+	if (r == 0 && c->page.at) {
+		p->fds[0] = c->page.fd;
 		p->n_fds = 1;
 	}
 	r = reply(k, c, p, seq, r);
-	wire_close_fds(k->sys, p);
+	p->n_fds = 0; /* the keeper's own */
 	return r;
 }
 
@@ -160,6 +139,21 @@ static int on_join(struct keeper *k, int conn, struct wire_packet *p, bool bound
 	return joined(k, c, p, seq, r, taken);
 }
 
+static int on_rejoin(struct keeper *k, int conn, struct wire_packet *p)
+{
+	struct conn *c = &k->conn[conn];
+	uint32_t seq = p->head.seq;
+	int r;
+
+	if (c->state != CONN_RESERVED || !c->want.rejoins || p->n_fds != 2)
+		return -EPROTO;
+	r = adopt_rejoin(k, conn, &p->body.rejoin, p->fds[0], p->fds[1]);
+	if (r >= 0)
+		p->fds[0] = NONE;
+	wire_close_fds(k->sys, p);
+	return joined(k, c, p, seq, r, false);
+}
+
 static int on_claim(struct keeper *k, int conn, struct wire_packet *p)
 {
 	struct conn *c = &k->conn[conn];
@@ -170,6 +164,37 @@ static int on_claim(struct keeper *k, int conn, struct wire_packet *p)
 		return -EPROTO;
 	r = member_claim(k, conn, p->body.claim.token);
 	return joined(k, c, p, seq, r, false);
+}
+
+static int on_ask(struct keeper *k, int conn, struct wire_packet *p)
+{
+	struct conn *c = &k->conn[conn];
+	struct wire_ask ask = p->body.ask;
+	uint32_t seq = p->head.seq;
+	int fd, r;
+
+	if (c->state != CONN_OWNER)
+		return -EPROTO;
+	memset(&p->body, 0, sizeof(p->body));
+	p->head.type = WIRE_GIVEN;
+	give_answer(k, conn, &ask, &p->body.given, &fd);
+	p->n_fds = fd != NONE;
+	p->fds[0] = fd;
+	r = reply(k, c, p, seq, 0);
+	p->n_fds = 0; /* the keeper's own until it is acknowledged */
+	p->fds[0] = NONE;
+	return r;
+}
+
+static int on_taken(struct keeper *k, int conn, struct wire_packet *p)
+{
+	uint32_t seq = p->head.seq;
+	int r = give_taken(k, conn, p->body.given.gift);
+
+	r = reply(k, &k->conn[conn], p, seq, r);
+	if (r == 0 && k->conn[conn].group != NONE)
+		give_pump(k, k->conn[conn].group);
+	return r;
 }
 
 static int on_leave(struct keeper *k, int conn, struct wire_packet *p)
@@ -240,9 +265,9 @@ int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 	if ((type == WIRE_HELLO) != (c->state == CONN_NEW))
 		return -EPROTO;
 	if (c->foreign && type != WIRE_HELLO && type != WIRE_CLAIM && type != WIRE_LEAVE &&
-	    type != WIRE_CLEAN_EXIT)
+	    type != WIRE_CLEAN_EXIT && type != WIRE_ASK && type != WIRE_TAKEN)
 		return -EPERM;
-	if (type != WIRE_HELLO && type != WIRE_JOIN && type != WIRE_BOUND)
+	if (type != WIRE_HELLO && type != WIRE_JOIN && type != WIRE_BOUND && type != WIRE_REJOIN)
 		wire_close_fds(k->sys, p); /* nobody asked for them, and replies have their own */
 	switch (type) {
 	case WIRE_HELLO:
@@ -252,10 +277,16 @@ int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 	case WIRE_JOIN:
 	case WIRE_BOUND:
 		return on_join(k, conn, p, type == WIRE_BOUND);
+	case WIRE_REJOIN:
+		return on_rejoin(k, conn, p);
 	case WIRE_CLAIM:
 		return on_claim(k, conn, p);
 	case WIRE_LEAVE:
 		return on_leave(k, conn, p);
+	case WIRE_ASK:
+		return on_ask(k, conn, p);
+	case WIRE_TAKEN:
+		return on_taken(k, conn, p);
 	case WIRE_OWN_PROGRAM:
 		if (c->group == NONE)
 			return -EPROTO;

@@ -11,6 +11,7 @@
 #include "../sys/sys.h"
 #include "../util/addr.h"
 #include "indexmap.h"
+#include "page.h"
 #include "wire.h"
 
 #define GROUPS_MAX   256
@@ -22,14 +23,14 @@
 #define WATCH_MS     100  /* how often a socket without a proven owner is looked at */
 #define BEQUEATHED_MS 250 /* its queue stands still so long: nobody accepts there */
 #define SUSPECT_MS   5000
+#define GIFTS_MAX    1024  /* taken out of queues at a time: the others wait where they are */
+#define NUDGES_MAX   256
+#define NUDGE_MS     3000 /* unanswered so long: the shard is busy or does not hear */
+#define DEAF_MAX     3
+#define EVICT_MS     5000 /* a half-open connection may still arrive so long */
 
 #define NONE (-1)
 #define NEVER INT64_MAX
-
-/* The counter of a held socket, in a memfd that the shards write and the keeper reads. */
-struct counter_page {
-	_Atomic uint64_t accepted;
-};
 
 struct slot_stat { /* of one slot number of a group, over all generations */
 	uint32_t generation;
@@ -52,6 +53,8 @@ struct group {
 	uint64_t lost;      /* connections reset because nobody could take them */
 	int64_t list_at;    /* monotonic ms: strangers may have moved */
 	struct bucket_table table;
+	uint32_t ghosts; /* slots that live by their index, but have not rejoined since we started */
+	uint16_t ghost_index[BUCKETS_MAX]; /* slot -> index; WIRE_NO_INDEX */
 	struct index_map map;
 	struct slot_stat slots[BUCKETS_MAX];
 };
@@ -65,13 +68,38 @@ struct member { /* a held socket */
 	uint64_t cookie;
 	uint32_t pid;    /* of its last owner, as `status` shows it */
 	uint8_t token[WIRE_TOKEN];
-	struct counter_page *page; /* NULL: UDP */
-	uint64_t page_base;        /* what stood there when this socket joined */
+	struct page page;       /* none: UDP */
+	uint64_t accepted;      /* while this socket was held */
+	uint32_t counted;       /* the page's count when it was last added */
 	enum wire_state state;
+	unsigned deaf;        /* nudges in a row that were not answered */
+	bool evict;           /* its slot has a new socket, or it left: end it when nothing can arrive */
+	int64_t idle_since;   /* without buckets since, monotonic ms */
 	int64_t hold_until;   /* orphans */
 	int64_t watch_at;     /* a socket without a proven owner is looked at again; NEVER: it has one */
 	int64_t stands_since; /* its queue has not moved since, monotonic ms; 0: it is empty */
-	uint64_t stands_at;   /* and its counter stood there */
+	uint64_t stands_at;   /* and so many had been accepted */
+};
+
+/* A connection taken out of a queue where nobody accepts, on its way to a live shard. */
+struct gift {
+	bool used;
+	int group;
+	uint32_t from; /* slot */
+	int fd;
+	int conn;      /* NONE: waits; else sent there and not acknowledged */
+	uint32_t id;
+};
+
+/* A connection of our own that wakes a shard, so that its accept can return a gift. */
+struct nudge {
+	bool used;
+	bool gave_up; /* unanswered: not counted on any more, but it may still be in the queue */
+	int group;  /* NONE: a knock on an address that we hold nothing of */
+	int member; /* NONE: whoever the kernel chooses */
+	int fd;
+	struct addr peer, local; /* as the shard sees them */
+	int64_t sent_at;
 };
 
 enum conn_state { CONN_NEW, CONN_READY, CONN_RESERVED, CONN_GRANTED, CONN_OWNER };
@@ -90,7 +118,7 @@ struct conn { /* a connection, and the process behind it while that lives */
 	int member;   /* owned */
 	struct wire_reserve want;
 	struct wire_join grant; /* CONN_GRANTED */
-	struct counter_page *page; /* from RESERVE until JOIN */
+	struct page page;       /* from RESERVE until JOIN */
 	/* launchers */
 	char launch[WIRE_GROUP_MAX];
 	uint32_t first, n;
@@ -111,6 +139,9 @@ struct keeper {
 	struct group groups[GROUPS_MAX];
 	struct member members[MEMBERS_MAX];
 	struct conn conn[CONNS_MAX];
+	struct gift gifts[GIFTS_MAX];
+	struct nudge nudges[NUDGES_MAX];
+	uint32_t last_gift; /* id */
 };
 
 #endif

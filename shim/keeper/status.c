@@ -27,7 +27,7 @@ static int send_packet(struct keeper *k, const struct conn *c, struct wire_packe
 	return -ETIMEDOUT;
 }
 
-static int send_slot(struct keeper *k, const struct conn *c, const struct member *m, uint32_t seq)
+static int send_slot(struct keeper *k, const struct conn *c, struct member *m, uint32_t seq)
 {
 	const struct group *g = &k->groups[m->group];
 	const struct slot_stat *stat = &g->slots[m->slot];
@@ -93,7 +93,7 @@ static int send_group(struct keeper *k, const struct conn *c, int group, uint32_
 		if (g->slots[slot].generation == 0)
 			continue;
 		for (int i = 0; r >= 0 && i < k->member_top; i++) {
-			const struct member *m = &k->members[i];
+			struct member *m = &k->members[i];
 
 			if (m->used && m->group == group && m->slot == slot && m->state != WIRE_STARTING)
 				r = send_slot(k, c, m, seq);

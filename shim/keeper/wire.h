@@ -36,10 +36,45 @@ enum wire_type {
 	WIRE_EVENT_LIVE, /* keeper to launcher: a copy of a slot has joined */
 	WIRE_EVENT_GONE, /* keeper to launcher: a held socket of a slot was given up */
 	WIRE_JOINED,     /* the answer to JOIN, BOUND and CLAIM */
+	WIRE_REJOIN,     /* shard: listens since before this keeper; fds: socket, memfd of its legacy */
+	WIRE_ASK,        /* shard: I accepted this connection; is it a nudge of yours? */
+	WIRE_GIVEN,      /* the answer; fd: the connection that waited elsewhere */
+	WIRE_TAKEN,      /* shard: the given connection is mine now */
 	WIRE_TYPES
 };
 
 enum wire_key { WIRE_KEY_FLOW, WIRE_KEY_SRC }; /* the values of enum policy_key */
+
+#define WIRE_PAGE_BUCKETS 1024u
+#define WIRE_NO_INDEX     0xffffu
+
+/* What the next keeper needs to go on where one has ended. */
+struct wire_legacy {
+	_Atomic uint32_t version; /* odd: being written */
+	uint32_t slot, generation;
+	uint32_t seed;
+	uint32_t buckets, sockets; /* in the table; in the kernel's group */
+	uint16_t owner[WIRE_PAGE_BUCKETS], home[WIRE_PAGE_BUCKETS];
+	uint16_t index_of[WIRE_PAGE_BUCKETS]; /* slot -> index; WIRE_NO_INDEX */
+};
+
+
+/* The page of a held TCP socket: a sealed memfd that keeper and shard both map. */
+struct wire_page {
+	/* Upper half: connections accepted, modulo 2^32. Lower half: a robust futex word (see
+	 * set_robust_list(2)) that holds the keeper's thread id: the kernel sets WIRE_KEEPER_DIED in
+	 * it when the keeper ends, however it ends. One relaxed addition by a shard counts and reads
+	 * both flags. */
+	_Atomic uint64_t word;
+	uint64_t robust_next; /* the keeper's list node */
+	struct wire_legacy legacy;
+};
+
+#define WIRE_PAGE_BYTES  8192u
+#define WIRE_ONE         (UINT64_C(1) << 32)  /* one accepted connection */
+#define WIRE_NUDGED      0x80000000u /* FUTEX_WAITERS: a nudge is on its way, ask about connections */
+#define WIRE_KEEPER_DIED 0x40000000u /* FUTEX_OWNER_DIED */
+#define WIRE_FLAGS       (WIRE_NUDGED | WIRE_KEEPER_DIED)
 
 enum wire_role { WIRE_SHARD = 1, WIRE_LAUNCHER, WIRE_CONTROL };
 
@@ -78,6 +113,8 @@ struct wire_reserve {
 	uint32_t weight;
 	uint32_t own_sharing; /* the server itself asked for sharing */
 	uint32_t reuse_addr;  /* the server itself set SO_REUSEADDR */
+	uint32_t rejoins;     /* it listens already: not a new server */
+	uint32_t zero;
 };
 
 struct wire_join { /* request */
@@ -85,6 +122,12 @@ struct wire_join { /* request */
 	uint64_t cookie;
 	int32_t backlog;
 	uint32_t zero;
+};
+
+struct wire_rejoin {
+	struct addr addr;
+	uint64_t cookie;
+	uint64_t accepted; /* under the keepers before */
 };
 
 struct wire_joined { /* WIRE_JOINED */
@@ -108,6 +151,15 @@ enum wire_leave {
 struct wire_leave_body {
 	uint32_t action; /* enum wire_leave */
 	uint32_t zero;
+};
+
+struct wire_ask {
+	struct addr peer, local; /* of the accepted connection; proto, v6only, ifindex 0 */
+};
+
+struct wire_given { /* GIVEN, TAKEN */
+	uint32_t nudge; /* 1: it was one; close it */
+	uint32_t gift;  /* number of the connection that came with it; 0: none */
 };
 
 struct wire_claim {
@@ -156,7 +208,10 @@ struct wire_packet {
 		struct wire_hello hello;
 		struct wire_reserve reserve;
 		struct wire_join join;
+		struct wire_rejoin rejoin;
 		struct wire_joined joined;
+		struct wire_ask ask;
+		struct wire_given given;
 		struct wire_claim claim;
 		struct wire_leave_body leave;
 		struct wire_register reg;

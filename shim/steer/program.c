@@ -13,6 +13,7 @@ enum {
 	LD_H_IND = 0x48,
 	LD_IMM = 0x00,
 	LDX_MSH = 0xb1, /* X = 4 * (low nibble of the byte): the length of an IPv4 header */
+	LD_MEM = 0x60,
 	LDX_MEM = 0x61,
 	ST = 0x02,
 	MUL_K = 0x24,
@@ -234,13 +235,39 @@ static unsigned collect_ranges(const struct bucket_table *t, const uint32_t *ind
 	return n;
 }
 
+/* In front of all else, and without it when there is no rule: the port alone. */
+static void emit_rules(struct code *c, const struct program_rule *rules, size_t n)
+{
+	size_t version4, done6;
+
+	if (n == 0)
+		return;
+	emit(c, LD_B_ABS, NET(0));
+	emit(c, RSH_K, 4);
+	version4 = emit(c, JEQ_K, 4);
+	emit_jump(c, JEQ_K, 6, 1, 0);
+	emit(c, RET_K, UNKNOWN);
+	emit_port6(c);
+	done6 = emit(c, JA, 0);
+	land(c, version4);
+	emit_port4(c);
+	land(c, done6);
+	emit(c, LD_MEM, 0);
+	for (size_t i = 0; i < n; i++) {
+		emit_jump(c, JEQ_K, rules[i].src_port, 0, 1);
+		emit(c, RET_K, rules[i].index);
+	}
+}
+
 int program_build(const struct bucket_table *t, const struct program_key *key,
-		  const uint32_t *index_of, size_t n_index, struct program_insn *ret, size_t max)
+		  const uint32_t *index_of, size_t n_index, const struct program_rule *rules,
+		  size_t n_rules, struct program_insn *ret, size_t max)
 {
 	struct code c = {.insn = ret, .max = max};
 	struct range ranges[BUCKETS_MAX];
 	unsigned n = collect_ranges(t, index_of, n_index, ranges);
 
+	emit_rules(&c, rules, n_rules);
 	emit_hash(&c, key);
 	emit_search(&c, ranges, n);
 	return c.n <= max ? (int)c.n : -ENOSPC;

@@ -30,6 +30,12 @@ struct program_flow {
 	uint16_t src_port; /* host order; 0 where an IPv6 extension header hides it */
 };
 
+/** A single connection that is to reach a certain socket: from this source port. */
+struct program_rule {
+	uint16_t src_port; /* host order */
+	uint32_t index;
+};
+
 /** program_hash - the hash the program computes for this flow */
 uint32_t program_hash(const struct program_key *key, const struct program_flow *flow);
 
@@ -37,11 +43,13 @@ uint32_t program_hash(const struct program_key *key, const struct program_flow *
  * program_build - make the program
  * @index_of: slot -> index in the kernel's array, n_index entries; a slot beyond it, or UINT32_MAX:
  *            unknown; its buckets fall back to the kernel's hash (return 0xffffffff)
+ * @rules: looked at before the table; n_rules of them
  * @ret: room for max instructions
  *
  * Returns the number of instructions; -ENOSPC when it does not fit into max.
  */
 int program_build(const struct bucket_table *t, const struct program_key *key,
-                  const uint32_t *index_of, size_t n_index, struct program_insn *ret, size_t max);
+                  const uint32_t *index_of, size_t n_index, const struct program_rule *rules,
+                  size_t n_rules, struct program_insn *ret, size_t max);
 
 #endif

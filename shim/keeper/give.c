@@ -1,0 +1,492 @@
+/* See give.h. No withdrawal of a nudge that may sit in a queue; no gift has two owners: it is sent
+ * again only after the end of the connection it was sent to. */
+#include "give.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "../steer/program.h"
+#include "../util/log.h"
+#include "group.h"
+#include "member.h"
+
+#define ACCEPT_TICK_US 5000 /* a blocking accept that lost its race ends after so long */
+
+/* --- taking connections out of queues */
+
+static bool same_end(const struct addr *a, const struct addr *b)
+{
+	return a->family == b->family && a->port == b->port && memcmp(a->ip, b->ip, 16) == 0;
+}
+
+static int find_nudge(const struct keeper *k, int group, const struct addr *peer,
+                      const struct addr *local)
+{
+	for (int i = 0; i < NUDGES_MAX; i++) {
+		const struct nudge *n = &k->nudges[i];
+
+		if (n->used && (n->group == NONE || n->group == group) && same_end(&n->peer, peer) &&
+		    same_end(&n->local, local))
+			return i;
+	}
+	return NONE;
+}
+
+static int ends_of(const struct keeper *k, int fd, struct addr *ret_peer, struct addr *ret_local)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+
+	if (getpeername(fd, (struct sockaddr *)&ss, &len) == -1)
+		return -errno;
+	if (addr_from_sockaddr((struct sockaddr *)&ss, len, ret_peer) < 0)
+		return -EAFNOSUPPORT;
+	len = sizeof(ss);
+	if (k->sys->getsockname(fd, (struct sockaddr *)&ss, &len) == -1)
+		return -errno;
+	return addr_from_sockaddr((struct sockaddr *)&ss, len, ret_local);
+}
+
+static unsigned outstanding(const struct keeper *k, int member)
+{
+	unsigned n = 0;
+
+	for (int i = 0; i < NUDGES_MAX; i++)
+		n += k->nudges[i].used && k->nudges[i].member == member;
+	return n;
+}
+
+static unsigned nudges_pending(const struct keeper *k, int group)
+{
+	unsigned n = 0;
+
+	for (int i = 0; i < NUDGES_MAX; i++)
+		n += k->nudges[i].used && !k->nudges[i].gave_up && k->nudges[i].group == group;
+	return n;
+}
+
+static void nudge_all(struct keeper *k, int group, bool on)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (k->members[i].used && k->members[i].group == group && k->members[i].page.at &&
+		    (on || outstanding(k, i) == 0))
+			page_nudged(&k->members[i].page, on);
+}
+
+static void end_nudge(struct keeper *k, int nudge)
+{
+	struct nudge *n = &k->nudges[nudge];
+	struct member *m = &k->members[n->member == NONE ? 0 : n->member];
+
+	k->sys->close(n->fd);
+	n->used = false;
+	if (n->member != NONE && m->used && m->page.at && outstanding(k, n->member) == 0)
+		page_nudged(&m->page, false);
+	if (n->member == NONE && n->group != NONE && nudges_pending(k, n->group) == 0)
+		nudge_all(k, n->group, false);
+}
+
+/* O_NONBLOCK belongs to the open file and so to the server: the accept is bounded by a ticking timer
+ * instead. Nobody else accepts from an orphan, so that it never has to tick. */
+static int accept_bounded(struct keeper *k, int fd)
+{
+	struct itimerval tick = { { 0, ACCEPT_TICK_US }, { 0, ACCEPT_TICK_US } }, off = { { 0, 0 }, { 0, 0 } };
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int r;
+
+	if (k->sys->poll(&p, 1, 0) != 1)
+		return -EAGAIN;
+	(void)setitimer(ITIMER_REAL, &tick, NULL);
+	r = k->sys->accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+	r = r == -1 ? -errno : r;
+	(void)setitimer(ITIMER_REAL, &off, NULL);
+	return r;
+}
+
+/* One waiting connection becomes a gift. -EAGAIN: none waits. */
+static int reserve(struct keeper *k, int member)
+{
+	const struct member *m = &k->members[member];
+	struct addr peer, local;
+	int slot = NONE, fd, nudge;
+
+	for (int i = 0; i < GIFTS_MAX; i++)
+		if (!k->gifts[i].used)
+			slot = i;
+	if (slot == NONE)
+		return -ENOSPC;
+	fd = accept_bounded(k, m->fd);
+	if (fd < 0)
+		return fd;
+	if (ends_of(k, fd, &peer, &local) == 0) {
+		nudge = find_nudge(k, m->group, &peer, &local);
+		if (nudge != NONE) { /* it woke nobody in time */
+			k->sys->close(fd);
+			end_nudge(k, nudge);
+			return 0;
+		}
+	}
+	k->gifts[slot] = (struct gift){ .used = true, .group = m->group, .from = m->slot, .fd = fd,
+		                        .conn = NONE, .id = ++k->last_gift };
+	return 0;
+}
+
+/* --- nudging */
+
+static bool can_receive(const struct member *m, int group)
+{
+	return m->used && m->group == group && m->state == WIRE_LIVE && m->page.at &&
+	       member_takes(m) && m->deaf < DEAF_MAX && m->watch_at == NEVER;
+}
+
+static bool has_receiver(const struct keeper *k, int group)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (can_receive(&k->members[i], group))
+			return true;
+	return false;
+}
+
+/* The live shard with the fewest nudges before it. */
+static int choose(const struct keeper *k, int group)
+{
+	unsigned fewest = 2; /* at a time: one that is served, one that waits */
+	int best = NONE;
+
+	for (int i = 0; i < k->member_top; i++) {
+		const struct member *m = &k->members[i];
+		unsigned n;
+
+		if (!can_receive(m, group))
+			continue;
+		n = outstanding(k, i);
+		if (n < fewest) {
+			fewest = n;
+			best = i;
+		}
+	}
+	return best;
+}
+
+/* An address of this machine that reaches the group. */
+static void own_address(const struct addr *a, struct addr *ret)
+{
+	*ret = *a;
+	if (!addr_is_wildcard(a))
+		return;
+	memset(ret->ip, 0, sizeof(ret->ip));
+	if (a->family == AF_INET) {
+		ret->ip[0] = 127;
+		ret->ip[3] = 1;
+	} else {
+		ret->ip[15] = 1;
+	}
+}
+
+static int free_nudge(const struct keeper *k)
+{
+	for (int i = 0; i < NUDGES_MAX; i++)
+		if (!k->nudges[i].used)
+			return i;
+	return -ENOSPC;
+}
+
+static int open_nudge(struct keeper *k, struct nudge *n, const struct addr *target)
+{
+	struct sockaddr_storage ss;
+	struct addr from = *target;
+	socklen_t len;
+	int r;
+
+	from.port = 0;
+	len = addr_to_sockaddr(&from, &ss);
+	n->fd = k->sys->socket(target->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (n->fd == -1)
+		return -errno;
+	r = k->sys->bind(n->fd, (struct sockaddr *)&ss, len) == -1 ? -errno : 0;
+	len = sizeof(ss);
+	if (r == 0 && k->sys->getsockname(n->fd, (struct sockaddr *)&ss, &len) == -1)
+		r = -errno;
+	if (r == 0)
+		r = addr_from_sockaddr((struct sockaddr *)&ss, len, &n->peer);
+	n->local = *target;
+	return r;
+}
+
+/* Make the connection: one byte, for a listener with TCP_DEFER_ACCEPT. */
+static int connect_nudge(struct keeper *k, int nudge)
+{
+	struct nudge *n = &k->nudges[nudge];
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(&n->local, &ss);
+	int r;
+
+	if (k->sys->connect(n->fd, (struct sockaddr *)&ss, len) == -1 && errno != EINPROGRESS) {
+		r = -errno;
+		end_nudge(k, nudge);
+		return r;
+	}
+	(void)send(n->fd, "\n", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return 0;
+}
+
+static int new_nudge(struct keeper *k, int group, int member, const struct addr *to)
+{
+	int i = free_nudge(k), r;
+	struct addr target;
+
+	if (i < 0)
+		return i;
+	memset(&k->nudges[i], 0, sizeof(k->nudges[i]));
+	k->nudges[i].group = group;
+	k->nudges[i].member = member;
+	k->nudges[i].sent_at = k->now;
+	own_address(to, &target);
+	r = open_nudge(k, &k->nudges[i], &target);
+	if (r < 0) {
+		if (k->nudges[i].fd >= 0)
+			k->sys->close(k->nudges[i].fd);
+		return r;
+	}
+	k->nudges[i].used = true;
+	return i;
+}
+
+/* Wake one shard. The rule is in force before the connection is made. */
+static int send_nudge(struct keeper *k, int member)
+{
+	struct member *m = &k->members[member];
+	int i = new_nudge(k, m->group, member, &k->groups[m->group].addr);
+
+	if (i < 0)
+		return i;
+	page_nudged(&m->page, true);
+	group_steer(k, m->group);
+	return connect_nudge(k, i);
+}
+
+int give_knock(struct keeper *k, const struct addr *addr)
+{
+	int i;
+
+	for (i = 0; i < NUDGES_MAX; i++)
+		if (k->nudges[i].used && k->nudges[i].group == NONE)
+			return 0; /* one at a time */
+	i = new_nudge(k, NONE, NONE, addr);
+	return i < 0 ? i : connect_nudge(k, i);
+}
+
+static unsigned gifts_waiting(const struct keeper *k, int group)
+{
+	unsigned n = 0;
+
+	for (int i = 0; i < GIFTS_MAX; i++)
+		n += k->gifts[i].used && k->gifts[i].group == group && k->gifts[i].conn == NONE;
+	return n;
+}
+
+static bool is_source(const struct member *m, int group)
+{
+	return m->used && m->group == group && m->page.at && m->fd != NONE && !member_takes(m) &&
+	       (m->state == WIRE_ORPHAN || m->state == WIRE_DRAINING);
+}
+
+/* Where nobody can be steered: whoever the kernel's hash takes a nudge to gets a gift. */
+static void pump_unsteered(struct keeper *k, int group)
+{
+	if (!has_receiver(k, group))
+		return;
+	for (int i = 0; i < k->member_top; i++)
+		while (is_source(&k->members[i], group) && member_queue(k, &k->members[i]) > 0)
+			if (reserve(k, i) < 0)
+				break;
+	while (gifts_waiting(k, group) > nudges_pending(k, group)) {
+		int i = new_nudge(k, group, NONE, &k->groups[group].addr);
+
+		if (i < 0)
+			return;
+		nudge_all(k, group, true);
+		if (connect_nudge(k, i) < 0)
+			return;
+	}
+}
+
+void give_pump(struct keeper *k, int group)
+{
+	if (k->groups[group].addr.proto != IPPROTO_TCP)
+		return;
+	if (!k->groups[group].steered) {
+		pump_unsteered(k, group);
+		return;
+	}
+	for (int i = 0; i < k->member_top; i++) {
+		while (is_source(&k->members[i], group) && choose(k, group) != NONE &&
+		       member_queue(k, &k->members[i]) > 0) {
+			int to;
+
+			if (gifts_waiting(k, group) <= nudges_pending(k, group) &&
+			    reserve(k, i) < 0)
+				break;
+			to = choose(k, group);
+			if (to == NONE || gifts_waiting(k, group) <= nudges_pending(k, group))
+				continue;
+			if (send_nudge(k, to) < 0)
+				k->members[to].deaf = DEAF_MAX;
+		}
+	}
+	while (gifts_waiting(k, group) > nudges_pending(k, group)) {
+		int to = choose(k, group);
+
+		if (to == NONE || send_nudge(k, to) < 0)
+			break;
+	}
+}
+
+void give_take_all(struct keeper *k, int member)
+{
+	while (member_queue(k, &k->members[member]) > 0)
+		if (reserve(k, member) < 0)
+			return;
+}
+
+/* --- the shard's side of it */
+
+void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct wire_given *ret,
+                 int *ret_fd)
+{
+	struct conn *c = &k->conn[conn];
+	int group = c->group, nudge = find_nudge(k, group, &ask->peer, &ask->local);
+
+	memset(ret, 0, sizeof(*ret));
+	*ret_fd = NONE;
+	if (nudge == NONE)
+		return;
+	ret->nudge = 1;
+	if (k->nudges[nudge].member != NONE)
+		k->members[k->nudges[nudge].member].deaf = 0;
+	end_nudge(k, nudge);
+	for (int i = 0; i < GIFTS_MAX; i++) {
+		struct gift *g = &k->gifts[i];
+
+		if (!g->used || g->group != group || g->conn != NONE)
+			continue;
+		g->conn = conn;
+		ret->gift = g->id;
+		*ret_fd = g->fd;
+		return;
+	}
+}
+
+int give_taken(struct keeper *k, int conn, uint32_t gift)
+{
+	for (int i = 0; i < GIFTS_MAX; i++) {
+		struct gift *g = &k->gifts[i];
+
+		if (!g->used || g->id != gift || g->conn != conn)
+			continue;
+		k->sys->close(g->fd);
+		g->used = false;
+		if (k->conn[conn].member != NONE)
+			k->groups[g->group].slots[k->members[k->conn[conn].member].slot].given++;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+void give_conn_ended(struct keeper *k, int conn)
+{
+	for (int i = 0; i < GIFTS_MAX; i++)
+		if (k->gifts[i].used && k->gifts[i].conn == conn)
+			k->gifts[i].conn = NONE;
+}
+
+void give_member_ended(struct keeper *k, int member)
+{
+	for (int i = 0; i < NUDGES_MAX; i++)
+		if (k->nudges[i].used && k->nudges[i].member == member)
+			end_nudge(k, i);
+}
+
+size_t give_rules(const struct keeper *k, int group, struct program_rule *ret, size_t max)
+{
+	size_t n = 0;
+
+	for (int i = 0; i < NUDGES_MAX && n < max; i++) {
+		const struct nudge *g = &k->nudges[i];
+		int index;
+
+		if (!g->used || g->member == NONE || k->members[g->member].group != group)
+			continue;
+		index = index_find(&k->groups[group].map, k->members[g->member].cookie);
+		if (index < 0)
+			continue;
+		ret[n].src_port = g->peer.port;
+		ret[n++].index = (uint32_t)index;
+	}
+	return n;
+}
+
+unsigned give_waiting(const struct keeper *k, int member)
+{
+	const struct member *m = &k->members[member];
+	unsigned n = member_queue(k, m);
+
+	for (int i = 0; i < GIFTS_MAX; i++)
+		n += k->gifts[i].used && k->gifts[i].group == m->group && k->gifts[i].from == m->slot;
+	return n;
+}
+
+static bool group_has_live(const struct keeper *k, int group)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (k->members[i].used && k->members[i].group == group)
+			return true;
+	return false;
+}
+
+void give_on_time(struct keeper *k)
+{
+	for (int i = 0; i < NUDGES_MAX; i++) {
+		struct nudge *n = &k->nudges[i];
+		struct member *m;
+
+		if (!n->used || n->gave_up || n->sent_at + NUDGE_MS > k->now)
+			continue;
+		if (n->group == NONE) {
+			end_nudge(k, i);
+			continue;
+		}
+		n->gave_up = true; /* a busy shard may still fetch it: another is nudged as well */
+		if (n->member == NONE) {
+			give_pump(k, n->group);
+			continue;
+		}
+		m = &k->members[n->member];
+		if (++m->deaf == DEAF_MAX)
+			log_warn("slot %u of group '%s' answers no nudges: waiting connections go to the others",
+			         m->slot, k->groups[m->group].name);
+		give_pump(k, m->group);
+	}
+	for (int i = 0; i < GIFTS_MAX; i++) {
+		struct gift *g = &k->gifts[i];
+
+		if (!g->used || (k->groups[g->group].used && group_has_live(k, g->group)))
+			continue;
+		k->groups[g->group].lost++;
+		k->sys->close(g->fd);
+		g->used = false;
+	}
+}
+
+int64_t give_next_ms(const struct keeper *k)
+{
+	int64_t next = NEVER;
+
+	for (int i = 0; i < NUDGES_MAX; i++)
+		if (k->nudges[i].used && !k->nudges[i].gave_up && k->nudges[i].sent_at + NUDGE_MS < next)
+			next = k->nudges[i].sent_at + NUDGE_MS;
+	return next;
+}

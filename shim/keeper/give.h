@@ -1,0 +1,50 @@
+/* Giving: a connection that waits where nobody accepts is taken out of that queue, and handed to a
+ * live shard through its own accept, which a nudge wakes. Order: first the connection is reserved,
+ * then the nudge is sent, so that a woken server always finds something. */
+#ifndef SOCKSHARD_KEEPER_GIVE_H
+#define SOCKSHARD_KEEPER_GIVE_H
+
+#include "state.h"
+
+/** give_pump - take what waits in a group's ownerless queues, and nudge shards to fetch it */
+void give_pump(struct keeper *k, int group);
+
+/** give_take_all - everything that waits in a socket about to be disconnected becomes a gift */
+void give_take_all(struct keeper *k, int member);
+
+/**
+ * give_answer - a shard asks about a connection it accepted
+ * @ret: the body of the answer; @ret_fd: the gift's descriptor, the keeper's, or NONE
+ */
+void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct wire_given *ret,
+                 int *ret_fd);
+
+/**
+ * give_knock - wake somebody on an address that we hold nothing of, so that it notices that its keeper
+ * has ended; the connection is answered for as a nudge. 0 or -errno
+ */
+int give_knock(struct keeper *k, const struct addr *addr);
+
+/** give_taken - the shard has it: 0; -ENOENT: it was not its own to take */
+int give_taken(struct keeper *k, int conn, uint32_t gift);
+
+/** give_conn_ended - what was sent there and not acknowledged goes to another */
+void give_conn_ended(struct keeper *k, int conn);
+
+/** give_member_ended - its nudges ended with its socket */
+void give_member_ended(struct keeper *k, int member);
+
+/** give_rules - the exact-port rules of a group's nudges: at most max are written; how many */
+struct program_rule;
+size_t give_rules(const struct keeper *k, int group, struct program_rule *ret, size_t max);
+
+/** give_waiting - connections of this member that wait or are on their way */
+unsigned give_waiting(const struct keeper *k, int member);
+
+/** give_on_time - nudges that nobody answered; gifts that nobody can take any more */
+void give_on_time(struct keeper *k);
+
+/** give_next_ms - when give_on_time() has something to do; NEVER */
+int64_t give_next_ms(const struct keeper *k);
+
+#endif
