@@ -24,8 +24,8 @@
 
 /* One listening (TCP) or bound (UDP) socket as the kernel lists it. */
 struct os_listener {
-	struct addr addr;
 	uint64_t cookie; /* SO_COOKIE */
+	struct addr addr;
 	uint32_t uid;
 	uint32_t inode;
 	uint8_t retries; /* half-open: how often the SYN-ACK was sent again */
