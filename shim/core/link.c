@@ -179,6 +179,7 @@ int link_reserve(const struct sys *sys, struct shard *s, bool rejoins)
 	memcpy(w->group, init.group, sizeof(w->group));
 	w->key = s->key;
 	w->hold_ms = s->hold_ms;
+	w->stuck_ms = s->stuck_ms;
 	w->slot = init.slot;
 	w->generation = init.generation;
 	w->weight = init.weight;

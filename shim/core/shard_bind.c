@@ -239,6 +239,7 @@ static int share_and_bind(const struct sys *sys, int fd, const struct sockaddr *
 
 	s->key = rule->key;
 	s->hold_ms = (uint32_t)(rule->hold_ms >= 0 ? rule->hold_ms : POLICY_HOLD_MS);
+	s->stuck_ms = (uint32_t)(rule->stuck_ms >= 0 ? rule->stuck_ms : POLICY_STUCK_MS);
 	if (r == 0)
 		r = prepare(sys, s);
 	else

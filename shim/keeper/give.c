@@ -12,6 +12,7 @@
 #include "../util/log.h"
 #include "group.h"
 #include "member.h"
+#include "stuck.h"
 
 #define ACCEPT_TICK_US 5000 /* a blocking accept that lost its race ends after so long */
 
@@ -64,7 +65,8 @@ static unsigned nudges_pending(const struct keeper *k, int group)
 	unsigned n = 0;
 
 	for (int i = 0; i < NUDGES_MAX; i++)
-		n += k->nudges[i].used && !k->nudges[i].gave_up && k->nudges[i].group == group;
+		n += k->nudges[i].used && !k->nudges[i].gave_up && !k->nudges[i].probe &&
+		     k->nudges[i].group == group;
 	return n;
 }
 
@@ -256,13 +258,14 @@ static int new_nudge(struct keeper *k, int group, int member, const struct addr 
 }
 
 /* Wake one shard. The rule is in force before the connection is made. */
-static int send_nudge(struct keeper *k, int member)
+static int send_nudge(struct keeper *k, int member, bool probe)
 {
 	struct member *m = &k->members[member];
 	int i = new_nudge(k, m->group, member, &k->groups[m->group].addr);
 
 	if (i < 0)
 		return i;
+	k->nudges[i].probe = probe;
 	page_nudged(&m->page, true);
 	group_steer(k, m->group);
 	return connect_nudge(k, i);
@@ -288,10 +291,16 @@ static unsigned gifts_waiting(const struct keeper *k, int group)
 	return n;
 }
 
+/* A probe of ours at the end of a queue is not worth taking out. */
+static bool waits_for_gift(const struct keeper *k, int member)
+{
+	return member_queue(k, &k->members[member]) > outstanding(k, member);
+}
+
 static bool is_source(const struct member *m, int group)
 {
 	return m->used && m->group == group && m->page.at && m->fd != NONE && !member_takes(m) &&
-	       (m->state == WIRE_ORPHAN || m->state == WIRE_DRAINING);
+	       (m->state == WIRE_ORPHAN || m->state == WIRE_DRAINING || m->state == WIRE_STUCK);
 }
 
 /* Where nobody can be steered: whoever the kernel's hash takes a nudge to gets a gift. */
@@ -300,7 +309,7 @@ static void pump_unsteered(struct keeper *k, int group)
 	if (!has_receiver(k, group))
 		return;
 	for (int i = 0; i < k->member_top; i++)
-		while (is_source(&k->members[i], group) && member_queue(k, &k->members[i]) > 0)
+		while (is_source(&k->members[i], group) && waits_for_gift(k, i))
 			if (reserve(k, i) < 0)
 				break;
 	while (gifts_waiting(k, group) > nudges_pending(k, group)) {
@@ -324,7 +333,7 @@ void give_pump(struct keeper *k, int group)
 	}
 	for (int i = 0; i < k->member_top; i++) {
 		while (is_source(&k->members[i], group) && choose(k, group) != NONE &&
-		       member_queue(k, &k->members[i]) > 0) {
+		       waits_for_gift(k, i)) {
 			int to;
 
 			if (gifts_waiting(k, group) <= nudges_pending(k, group) &&
@@ -333,16 +342,22 @@ void give_pump(struct keeper *k, int group)
 			to = choose(k, group);
 			if (to == NONE || gifts_waiting(k, group) <= nudges_pending(k, group))
 				continue;
-			if (send_nudge(k, to) < 0)
+			if (send_nudge(k, to, false) < 0)
 				k->members[to].deaf = DEAF_MAX;
 		}
 	}
 	while (gifts_waiting(k, group) > nudges_pending(k, group)) {
 		int to = choose(k, group);
 
-		if (to == NONE || send_nudge(k, to) < 0)
+		if (to == NONE || send_nudge(k, to, false) < 0)
 			break;
 	}
+}
+
+void give_probe(struct keeper *k, int member)
+{
+	if (outstanding(k, member) == 0 && !waits_for_gift(k, member))
+		(void)send_nudge(k, member, true);
 }
 
 void give_take_all(struct keeper *k, int member)
@@ -362,6 +377,8 @@ void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct 
 
 	memset(ret, 0, sizeof(*ret));
 	*ret_fd = NONE;
+	if (c->member != NONE)
+		stuck_heard(k, c->member);
 	if (nudge == NONE)
 		return;
 	ret->nudge = 1;
@@ -465,7 +482,7 @@ void give_on_time(struct keeper *k)
 			continue;
 		}
 		m = &k->members[n->member];
-		if (++m->deaf == DEAF_MAX)
+		if (!n->probe && ++m->deaf == DEAF_MAX)
 			log_warn("slot %u of group '%s' answers no nudges: waiting connections go to the others",
 			         m->slot, k->groups[m->group].name);
 		give_pump(k, m->group);

@@ -9,6 +9,9 @@
 /** give_pump - take what waits in a group's ownerless queues, and nudge shards to fetch it */
 void give_pump(struct keeper *k, int group);
 
+/** give_probe - a nudge to a shard that may not accept: its swallowing proves that it does */
+void give_probe(struct keeper *k, int member);
+
 /** give_take_all - everything that waits in a socket about to be disconnected becomes a gift */
 void give_take_all(struct keeper *k, int member);
 

@@ -111,6 +111,7 @@ static int make(struct keeper *k, const struct wire_reserve *want)
 		memcpy(g->name, want->group, sizeof(g->name));
 		g->key = want->key;
 		g->hold_ms = (int32_t)want->hold_ms;
+		g->stuck_ms = (int32_t)want->stuck_ms;
 		g->own_sharing = want->own_sharing;
 		g->reuse_addr = want->reuse_addr;
 		g->list_at = NEVER;

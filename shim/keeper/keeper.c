@@ -23,6 +23,7 @@
 #include "process.h"
 #include "request.h"
 #include "state.h"
+#include "stuck.h"
 
 #define BACKLOG        128
 #define EVENTS         64
@@ -228,6 +229,7 @@ static int64_t on_time(struct keeper *k, int idle_ms)
 			member_evict_due(k, i);
 	}
 	give_on_time(k);
+	stuck_on_time(k);
 	for (int i = 0; i < k->group_top; i++) {
 		if (k->groups[i].used && k->groups[i].list_at <= k->now) {
 			(void)group_list(k, i);
@@ -240,6 +242,8 @@ static int64_t on_time(struct keeper *k, int idle_ms)
 		pause_accept(k, 0);
 	if (member_next_ms(k) < next)
 		next = member_next_ms(k);
+	if (stuck_next_ms(k) < next)
+		next = stuck_next_ms(k);
 	if (give_next_ms(k) < next)
 		next = give_next_ms(k);
 	if (k->conns > 0 || holds_anything(k))

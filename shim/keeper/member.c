@@ -572,7 +572,8 @@ void member_review(struct keeper *k, int member)
 
 	switch (ownership(k, member, &clean, &pid)) {
 	case OWNED:
-		m->state = WIRE_LIVE;
+		if (m->state != WIRE_STUCK)
+			m->state = WIRE_LIVE;
 		m->pid = pid;
 		m->condemned = false;
 		m->watch_at = m->hold_until = NEVER;

@@ -45,6 +45,8 @@ struct group {
 	uint32_t key;       /* enum wire_key */
 	uint32_t seed;
 	int32_t hold_ms;
+	int32_t stuck_ms;   /* 0: never */
+	int64_t look_at;    /* stuck.c looks again, monotonic ms; 0 or NEVER: not set */
 	bool own_sharing;   /* every shard's server asked for sharing itself */
 	bool reuse_addr;    /* every shard's server set SO_REUSEADDR itself */
 	bool own_program;   /* a server attached its own: we do not */
@@ -72,6 +74,10 @@ struct member { /* a held socket */
 	uint64_t accepted;      /* while this socket was held */
 	uint32_t counted;       /* the page's count when it was last added */
 	enum wire_state state;
+	unsigned waiting;       /* when stuck.c looked last */
+	uint64_t seen_accepted; /* then */
+	int64_t accepted_at;    /* a look found that it had accepted, monotonic ms; 0: never */
+	int64_t moved_at;       /* its queue was empty or it accepted */
 	unsigned deaf;        /* nudges in a row that were not answered */
 	bool evict;           /* its slot has a new socket, or it left: end it when nothing can arrive */
 	int64_t idle_since;   /* without buckets since, monotonic ms */
@@ -94,6 +100,7 @@ struct gift {
 /* A connection of our own that wakes a shard, so that its accept can return a gift. */
 struct nudge {
 	bool used;
+	bool probe;   /* brings nothing: its swallowing proves that the shard accepts */
 	bool gave_up; /* unanswered: not counted on any more, but it may still be in the queue */
 	int group;  /* NONE: a knock on an address that we hold nothing of */
 	int member; /* NONE: whoever the kernel chooses */

@@ -107,7 +107,7 @@ struct wire_reserve {
 	struct addr addr;
 	char group[WIRE_GROUP_MAX];
 	uint32_t key;         /* enum wire_key */
-	uint32_t hold_ms;
+	uint32_t hold_ms, stuck_ms;
 	uint32_t slot;        /* wanted, or WIRE_SLOT_ANY */
 	uint32_t generation;  /* 0 */
 	uint32_t weight;

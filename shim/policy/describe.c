@@ -157,8 +157,6 @@ static bool unsupported(const struct policy_rule *rule, char *what, size_t size)
 		snprintf(what, size, "mode %s", policy_mode_name(rule->mode));
 	else if (rule->key != POLICY_KEY_FLOW && rule->key != POLICY_KEY_SRC)
 		snprintf(what, size, "key=%s", policy_key_name(rule->key));
-	else if (rule->stuck_ms > 0)
-		snprintf(what, size, "stuck=%d", (int)rule->stuck_ms);
 	else
 		return false;
 	return true;

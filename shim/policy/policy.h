@@ -13,6 +13,7 @@
 #define POLICY_TEXT_MAX  16384 /* bytes of a policy, also of an @FILE */
 #define POLICY_DEFAULT   "tcp/*:*=balance"
 #define POLICY_HOLD_MS   10000
+#define POLICY_STUCK_MS  5000
 
 #define POLICY_TCP 1u
 #define POLICY_UDP 2u
