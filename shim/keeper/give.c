@@ -144,6 +144,16 @@ static bool can_receive(const struct member *m, int group)
 	       member_takes(m) && m->deaf < DEAF_MAX && m->watch_at == NEVER;
 }
 
+bool give_has(const struct keeper *k, uint64_t cookie)
+{
+	uint64_t c;
+
+	for (int i = 0; i < GIFTS_MAX; i++)
+		if (k->gifts[i].used && k->os->cookie(k->sys, k->gifts[i].fd, &c) == 0 && c == cookie)
+			return true;
+	return false;
+}
+
 static bool has_receiver(const struct keeper *k, int group)
 {
 	for (int i = 0; i < k->member_top; i++)
@@ -323,9 +333,18 @@ static void pump_unsteered(struct keeper *k, int group)
 	}
 }
 
+static bool has_source(const struct keeper *k, int group)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (is_source(&k->members[i], group) && waits_for_gift(k, i))
+			return true;
+	return gifts_waiting(k, group) > 0;
+}
+
 void give_pump(struct keeper *k, int group)
 {
-	if (k->groups[group].addr.proto != IPPROTO_TCP)
+	if (k->groups[group].addr.proto != IPPROTO_TCP || !has_source(k, group) ||
+	    !group_is_heard(k, group))
 		return;
 	if (!k->groups[group].steered) {
 		pump_unsteered(k, group);

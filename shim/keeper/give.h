@@ -6,6 +6,9 @@
 
 #include "state.h"
 
+/** give_has - is this connection (SO_COOKIE) a gift on its way */
+bool give_has(const struct keeper *k, uint64_t cookie);
+
 /** give_pump - take what waits in a group's ownerless queues, and nudge shards to fetch it */
 void give_pump(struct keeper *k, int group);
 

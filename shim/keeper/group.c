@@ -225,6 +225,38 @@ int group_list(struct keeper *k, int group)
 	return r < 0 ? r : 0;
 }
 
+static bool has_counted(struct keeper *k, int group)
+{
+	for (uint32_t s = 0; s < BUCKETS_MAX; s++)
+		if (k->groups[group].slots[s].accepted > 0)
+			return true;
+	for (int i = 0; i < k->member_top; i++)
+		if (k->members[i].used && k->members[i].group == group &&
+		    member_accepted(&k->members[i]) > 0)
+			return true;
+	return false;
+}
+
+bool group_is_heard(struct keeper *k, int group)
+{
+	struct group *g = &k->groups[group];
+	int n;
+
+	if (has_counted(k, group)) {
+		g->unheard = false;
+		return true;
+	}
+	if (g->unheard || k->diag < 0)
+		return false;
+	n = k->os->accepted(k->diag, g->addr.port, listed, LISTENERS_MAX);
+	for (int i = 0; i < n && !g->unheard; i++)
+		g->unheard = !give_has(k, listed[i].cookie);
+	for (int i = 0; i < k->member_top && !g->unheard; i++)
+		if (k->members[i].used && k->members[i].group == group && k->members[i].pid)
+			g->unheard = process_has_uring(k->members[i].pid);
+	return !g->unheard;
+}
+
 /* A SYN-ACK is sent again after 1, 3, 7 ... seconds (tcp_synack_retries): retries tell the age. */
 static bool may_be_older(const struct os_listener *half_open, int64_t ms)
 {

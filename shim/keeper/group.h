@@ -28,6 +28,14 @@ bool group_supervised(const struct keeper *k, int group, uint32_t slot);
 int group_pick_slot(const struct keeper *k, int group, const struct conn *conn, bool *ret_taken);
 
 /**
+ * group_is_heard - do the group's servers accept through the preload
+ *
+ * One that accepts by system calls of its own, or by io_uring, would take a nudge for a client. Known by
+ * the counters; where nobody has counted yet, by connections that somebody has accepted all the same.
+ */
+bool group_is_heard(struct keeper *k, int group);
+
+/**
  * group_half_open - handshakes that may still end in a socket without buckets since @idle_ms
  *
  * Younger ones than that belong to others. -ENOTSUP or -errno where the kernel cannot be asked.

@@ -65,14 +65,14 @@ bool process_exiting(uint32_t pid)
 	return state == 'Z' || state == 'X' || (flags & PF_EXITING);
 }
 
-int process_holds(uint32_t pid, uint64_t inode)
+/* Has it a descriptor whose link in /proc/PID/fd is this text: 1, 0, -errno. */
+static int has_link(uint32_t pid, const char *want)
 {
-	char path[300], link[64], want[64];
+	char path[300], link[64];
 	struct dirent *e;
 	DIR *dir;
 	int r = 0;
 
-	(void)snprintf(want, sizeof(want), "socket:[%llu]", (unsigned long long)inode);
 	(void)snprintf(path, sizeof(path), "/proc/%u/fd", pid);
 	dir = opendir(path);
 	if (!dir)
@@ -92,6 +92,19 @@ int process_holds(uint32_t pid, uint64_t inode)
 	}
 	closedir(dir);
 	return r;
+}
+
+int process_holds(uint32_t pid, uint64_t inode)
+{
+	char want[64];
+
+	(void)snprintf(want, sizeof(want), "socket:[%llu]", (unsigned long long)inode);
+	return has_link(pid, want);
+}
+
+bool process_has_uring(uint32_t pid)
+{
+	return has_link(pid, "anon_inode:[io_uring]") != 0;
 }
 
 uint32_t process_holder(uint64_t inode, char *ret_command, size_t size)

@@ -151,5 +151,6 @@ const struct os os_linux = {
 	.queue = linux_queue,
 	.listeners_open = linux_diag_open,
 	.listeners = linux_diag_listeners,
+	.accepted = linux_diag_accepted,
 	.half_open = linux_diag_half_open,
 };

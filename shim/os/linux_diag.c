@@ -39,11 +39,11 @@ static const uint8_t *diag_attribute(const uint8_t *p, size_t len, unsigned type
 	return NULL;
 }
 
-static uint8_t diag_state(const struct linux_diag_query *query)
+static uint32_t diag_states(const struct linux_diag_query *query)
 {
-	if (query->state)
-		return query->state;
-	return query->proto == IPPROTO_TCP ? TCP_LISTEN : TCP_CLOSE;
+	if (query->states)
+		return query->states;
+	return 1u << (query->proto == IPPROTO_TCP ? TCP_LISTEN : TCP_CLOSE);
 }
 
 static void diag_entry(const struct inet_diag_msg *m, const uint8_t *attributes, size_t len,
@@ -64,6 +64,7 @@ static void diag_entry(const struct inet_diag_msg *m, const uint8_t *attributes,
 	ret->uid = m->idiag_uid;
 	ret->inode = m->idiag_inode;
 	ret->retries = m->idiag_retrans;
+	ret->closing = m->idiag_state != TCP_ESTABLISHED && m->idiag_state != TCP_LISTEN;
 }
 
 /* seen: entries of earlier buffers. A socket that joins between two of them shifts the rest by one,
@@ -78,7 +79,7 @@ static int diag_socket(const uint8_t *p, size_t len, const struct linux_diag_que
 		return -EBADMSG;
 	memcpy(&m, p, sizeof(m));
 	if (m.idiag_family != query->family || ntohs(m.id.idiag_sport) != query->port ||
-	    m.idiag_state != diag_state(query))
+	    m.idiag_state > 31 || !(diag_states(query) & 1u << m.idiag_state))
 		return 0;
 	diag_entry(&m, p + sizeof(m), len - sizeof(m), query->proto, &found);
 	for (size_t i = 0; i < seen; i++) {
@@ -228,7 +229,7 @@ static int diag_send(int fd, const struct linux_diag_query *query)
 	m.h.nlmsg_seq = query->seq;
 	m.req.sdiag_family = query->family;
 	m.req.sdiag_protocol = query->proto;
-	m.req.idiag_states = 1u << diag_state(query);
+	m.req.idiag_states = diag_states(query);
 	m.req.id.idiag_sport = htons(query->port);
 	m.req.id.idiag_cookie[0] = INET_DIAG_NOCOOKIE;
 	m.req.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
@@ -308,9 +309,27 @@ int linux_diag_listeners(int diag_fd, uint8_t proto, uint16_t port, struct os_li
 int linux_diag_half_open(int diag_fd, uint16_t port, struct os_listener *ret, size_t max)
 {
 	struct linux_diag_query query = {
-		.proto = IPPROTO_TCP, .port = port, .state = TCP_SYN_RECV};
+		.proto = IPPROTO_TCP, .port = port, .states = 1u << TCP_SYN_RECV};
 
 	if (port == 0)
 		return -EINVAL;
 	return diag_both(diag_fd, &query, ret, max);
+}
+
+int linux_diag_accepted(int diag_fd, uint16_t port, struct os_listener *ret, size_t max)
+{
+	struct linux_diag_query query = {.proto = IPPROTO_TCP,
+					 .port = port,
+					 .states = 1u << TCP_ESTABLISHED | 1u << TCP_FIN_WAIT1 |
+						   1u << TCP_FIN_WAIT2 | 1u << TCP_TIME_WAIT};
+	int n, kept = 0;
+
+	if (port == 0)
+		return -EINVAL;
+	n = diag_both(diag_fd, &query, ret, max);
+	/* Established without an inode: it waits in a queue still. */
+	for (int i = 0; i < n; i++)
+		if (ret[i].closing || ret[i].inode != 0)
+			ret[kept++] = ret[i];
+	return n < 0 ? n : kept;
 }

@@ -116,7 +116,7 @@ int backend_no_listeners_open(void)
 	return -ENOTSUP;
 }
 
-int backend_no_half_open(int diag_fd, uint16_t port, struct os_listener *ret, size_t max)
+int backend_no_connections(int diag_fd, uint16_t port, struct os_listener *ret, size_t max)
 {
 	(void)diag_fd;
 	(void)port;
