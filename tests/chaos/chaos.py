@@ -59,18 +59,19 @@ def node():
 
 
 def nginx():
-    """Without a pause of its own: it has none to configure."""
+    """Its only pause: each process answers 200 in a second."""
     where = folder()
+    write(os.path.join(where, "index.html"), "hello\n")
     config = write(
         os.path.join(where, "nginx.conf"),
         f"""daemon off; master_process off; user root root; pid {where}/pid; error_log /dev/null;
         events {{ }}
         http {{
-            access_log off;
+            access_log off; limit_req_zone $server_port zone=all:1m rate=200r/s;
             client_body_temp_path {where}/body; proxy_temp_path {where}/proxy;
             fastcgi_temp_path {where}/fastcgi; uwsgi_temp_path {where}/uwsgi;
             scgi_temp_path {where}/scgi;
-            server {{ listen {PORT}; return 200 "hello\\n"; }}
+            server {{ listen {PORT}; root {where}; limit_req zone=all burst=1000; }}
         }}
         """,
     )
@@ -147,13 +148,13 @@ SERVERS = {  # name: (how to start it, connections of the long form, of the shor
     "level": (lambda: server("level", "accept=flags"), 12000, 0),
     "edge": (lambda: server("edge"), 12000, 1500),
     "exclusive": (lambda: server("exclusive"), 12000, 0),
-    "oneshot": (lambda: server("oneshot"), 12000, 1500),
+    "oneshot": (lambda: server("oneshot"), 12000, 3000),
     "threads": (lambda: server("block", "threads=4"), 12000, 0),
     "defer": (lambda: server("block", "defer"), 8000, 1500),
     "device": (lambda: server("edge", "device=lo"), 8000, 0),
     "python": (python_http, 8000, 1500),
     "node": (node, 8000, 0),
-    "nginx": (nginx, 20000, 3000),
+    "nginx": (nginx, 12000, 2000),
     "haproxy": (haproxy, 12000, 0),
     "redis": (redis, 8000, 0),
     "java": (java, 8000, 0),
@@ -180,7 +181,7 @@ def kinds(failures):
     return found
 
 
-def say(what, name, load, result, deaths, missing):
+def say(what, name, result, deaths, missing):
     own = sum(failed(result).values()) - len(missing)
     print(f"{what} {name}: {result['total']} connections, {len(deaths)} kills, {len(missing)} lost "
           f"{kinds(missing)}, {own} of the killed processes' own, p50 {result['p50_ms']} ms, "
@@ -199,7 +200,7 @@ def storm(name):
         deaths = kill_while(load, lambda: list(live_pids(PORT).values()))
     result = load.result()
     missing = lost(load.failures(), deaths)
-    say("sockshard", name, load, result, deaths, missing)
+    say("sockshard", name, result, deaths, missing)
     until_live(COPIES, PORT)
     found = group(PORT)
     given = sum(s["given"] for s in found["slots"])
@@ -240,7 +241,7 @@ def plain(name):
                 addresses=ADDRESSES.get(name, ("127.0.0.1",)), **words)
     deaths = kill_while(load, listening)
     result = load.result()
-    say("option alone", name, load, result, deaths, lost(load.failures(), deaths))
+    say("option alone", name, result, deaths, lost(load.failures(), deaths))
     for copy in copies:
         copy.end()
 
