@@ -50,13 +50,13 @@ static int move_high(const struct sys *sys, int fd)
 	return high;
 }
 
-int link_open(const struct sys *sys, struct shard *s)
+int link_open(const struct sys *sys, struct shard *s, bool start)
 {
 	struct keeper_where where = {
 		.name = init.keeper_name[0] ? init.keeper_name : NULL,
-		.command = init.command[0] ? init.command : NULL,
+		.command = start && init.command[0] ? init.command : NULL,
 		.log = init.log[0] ? init.log : NULL,
-		.uid = (uint32_t)geteuid(),
+		.uid = s->keeper_uid,
 	};
 	int pidfd = (int)sys->syscall(SYS_pidfd_open, getpid(), 0);
 	int r = keeper_connect(sys, &where, WIRE_SHARD, pidfd, &s->keeper);

@@ -5,12 +5,15 @@
 #include "shard.h"
 
 /**
- * link_open - connect for a socket of ours, starting a keeper if need be
- * @s: keeper and keeper_cookie are set; the descriptor is high, close-on-exec and in the table
+ * link_open - connect for a socket of ours
+ * @s: keeper_uid says whose keeper; keeper and keeper_cookie are set; the descriptor is high,
+ *     close-on-exec and in the table
  *
- * Returns 0; -errno, with the reason logged once for each kind.
+ * @start: start one when there is none
+ *
+ * Returns 0; -errno.
  */
-int link_open(const struct sys *sys, struct shard *s);
+int link_open(const struct sys *sys, struct shard *s, bool start);
 
 /** link_ask - one question; what ends the connection's use closes it. The answer's result or -errno */
 int link_ask(const struct sys *sys, struct shard *s, struct wire_packet *packet);

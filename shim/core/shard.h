@@ -32,6 +32,7 @@ struct shard {
 	bool had_addr;        /* and SO_REUSEADDR */
 	bool own_program;     /* the server attached a program */
 	struct keeper_client keeper; /* fd -1: none */
+	uint32_t keeper_uid;         /* whose keeper it is: a worker may change its own uid */
 	uint64_t keeper_cookie;      /* proves that keeper.fd is still ours */
 	struct wire_page *counter;
 	uint8_t token[WIRE_TOKEN];

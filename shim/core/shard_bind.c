@@ -48,7 +48,11 @@ static bool examine(const struct sys *sys, int fd, const struct sockaddr *sa, so
 	if (ret->family == AF_INET6) {
 		const struct sockaddr_in6 *in6 = (const void *)sa;
 
-		ret->v6only = get_int(sys, fd, IPPROTO_IPV6, IPV6_V6ONLY) == 1;
+		/* bind(2) to one address makes the socket IPv6 only, a mapped one not (__inet6_bind). */
+		if (addr_is_wildcard(ret))
+			ret->v6only = get_int(sys, fd, IPPROTO_IPV6, IPV6_V6ONLY) == 1;
+		else
+			ret->v6only = !IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
 		if (IN6_IS_ADDR_LINKLOCAL(&in6->sin6_addr))
 			ret->ifindex = in6->sin6_scope_id;
 	}
@@ -133,6 +137,7 @@ static struct shard *make(const struct sys *sys, int fd, const struct addr *a)
 	s->keeper.fd = -1;
 	s->counter = &fdtab_uncounted;
 	s->owner = getpid();
+	s->keeper_uid = (uint32_t)geteuid();
 	s->forks = atomic_load(&init_forks);
 	s->had_port = os_get()->shared(sys, fd) == 1;
 	s->had_addr = get_int(sys, fd, SOL_SOCKET, SO_REUSEADDR) == 1;
@@ -235,7 +240,7 @@ static int prepare(const struct sys *sys, struct shard *s, const struct policy_r
 
 	if (init.keeper_off)
 		return 1;
-	r = atomic_load(&init_sandboxed) ? -EPERM : link_open(sys, s);
+	r = atomic_load(&init_sandboxed) ? -EPERM : link_open(sys, s, true);
 	if (r == 0)
 		r = reserve(sys, s, rule);
 	if (r == 0)

@@ -61,7 +61,7 @@ void shard_put(const struct sys *sys, struct shard *s)
 
 /* The keeper learns of an end of connection and of a new one in this order: when the new one has its
  * answer, the old one has been dealt with, and a port that is free now can be bound by anybody. */
-static void wait_for_keeper(const struct sys *sys)
+static void wait_for_keeper(const struct sys *sys, const struct shard *s)
 {
 	struct shard barrier;
 
@@ -69,7 +69,8 @@ static void wait_for_keeper(const struct sys *sys)
 		return;
 	memset(&barrier, 0, sizeof(barrier));
 	barrier.keeper.fd = -1;
-	if (link_open(sys, &barrier) == 0)
+	barrier.keeper_uid = s->keeper_uid;
+	if (link_open(sys, &barrier, false) == 0)
 		link_close(sys, &barrier);
 }
 
@@ -87,7 +88,7 @@ static void leave_closed(const struct sys *sys, struct shard *s)
 	} else {
 		link_close(sys, s);
 		if (mine)
-			wait_for_keeper(sys);
+			wait_for_keeper(sys, s);
 	}
 }
 
@@ -256,7 +257,7 @@ static void claim(const struct sys *sys, struct shard *s)
 
 	mine.keeper.fd = -1;
 	atomic_store(&mine.busy, false);
-	if (link_open(sys, &mine) < 0)
+	if (link_open(sys, &mine, false) < 0)
 		return;
 	memset(&p, 0, sizeof(p));
 	p.head.type = WIRE_CLAIM;

@@ -315,13 +315,15 @@ bool group_supervised(const struct keeper *k, int group, uint32_t slot)
 	return false;
 }
 
-static bool slot_taken(const struct keeper *k, int group, uint32_t slot)
+/* A bequeathed socket (an orphan that is watched) may be served by a child that has not accepted yet:
+ * only who asks for that very slot takes its place. */
+static bool slot_taken(const struct keeper *k, int group, uint32_t slot, bool asked_for)
 {
 	for (int i = 0; i < k->member_top; i++) {
 		const struct member *m = &k->members[i];
 
-		if (m->used && m->group == group && m->slot == slot && m->state != WIRE_ORPHAN &&
-		    m->state != WIRE_DRAINING)
+		if (m->used && m->group == group && m->slot == slot && m->state != WIRE_DRAINING &&
+		    (m->state != WIRE_ORPHAN || (!asked_for && m->watch_at != NEVER)))
 			return true;
 	}
 	return false;
@@ -333,12 +335,12 @@ int group_pick_slot(const struct keeper *k, int group, const struct conn *conn, 
 
 	*ret_taken = false;
 	if (want < BUCKETS_MAX) {
-		if (!slot_taken(k, group, want))
+		if (!slot_taken(k, group, want, true))
 			return (int)want;
 		*ret_taken = true;
 	}
 	for (uint32_t s = 0; s < BUCKETS_MAX; s++)
-		if (!slot_taken(k, group, s) && !group_supervised(k, group, s))
+		if (!slot_taken(k, group, s, false) && !group_supervised(k, group, s))
 			return (int)s;
 	return -ENOSPC;
 }

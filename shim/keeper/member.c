@@ -78,7 +78,8 @@ static int prove(struct keeper *k, const struct conn *c, const struct wire_join 
 		return -EBADF;
 	if (k->os->shared(k->sys, fd) != 1)
 		return -EBADF;
-	if (a->family == AF_INET6 && get_int(k, fd, IPPROTO_IPV6, IPV6_V6ONLY) != a->v6only)
+	if (a->family == AF_INET6 && addr_is_wildcard(a) && /* else bind(2) decides */
+	    get_int(k, fd, IPPROTO_IPV6, IPV6_V6ONLY) != a->v6only)
 		return -EBADF;
 	if (k->sys->getsockname(fd, (struct sockaddr *)&ss, &len) == -1 ||
 	    addr_from_sockaddr((struct sockaddr *)&ss, len, &name) < 0)
@@ -199,6 +200,7 @@ static void withdraw(struct keeper *k, int member, bool keep_home)
 	struct group *g = &k->groups[m->group];
 	int group = m->group;
 
+	(void)group_list(k, group); /* a stranger that came unseen is known before indices move */
 	m->state = WIRE_DRAINING;
 	if (keep_home)
 		g->slots[m->slot].home_until = k->now + g->hold_ms;
@@ -565,6 +567,7 @@ void member_evict_due(struct keeper *k, int member)
 		give_pump(k, group);
 	if (m->idle_since + EVICT_MS > k->now || (give_waiting(k, member) > 0 && others_live(k, member)))
 		return;
+	(void)group_list(k, group);
 	release(k, member);
 	release_leftovers(k, group);
 	group_steer(k, group);

@@ -56,10 +56,10 @@ def children(pid):
     return found
 
 
-def two(name, *args, steered=True, **how):
+def two(name, *args, steered=True, forks=False, **how):
     copies = [preloaded(helper(f"preload/{name}"), PORT, *args, **how) for _ in range(2)]
     for copy in copies:
-        copy.says("^ready", 40, forks=True)
+        copy.says("^ready", 40, forks=forks)
     if steered:
         until_live(2, PORT)
         check(group(PORT)["steered"], "not steered:", status())
@@ -126,7 +126,7 @@ for malloc in ("null", "caller", "reenter"):
 
 def forked_and_ended(*args):
     native("fork_exit", *args)
-    copies = two("fork_exit", *args, steered=False)
+    copies = two("fork_exit", *args, steered=False, forks=True)
     for copy in copies:
         check(copy.wait() == 0, "the listening process did not end:", copy.output())
     until(10, "two accepting processes", lambda: len(pids_of("fork_exit")) == 2)

@@ -167,6 +167,7 @@ static inline struct addr address(uint8_t proto, const char *ip)
 
 	a.family = strchr(ip, ':') ? AF_INET6 : AF_INET;
 	assert_int_equal(inet_pton(a.family, ip, a.ip), 1);
+	a.v6only = a.family == AF_INET6 && !addr_is_wildcard(&a); /* as bind(2) makes it */
 	return a;
 }
 
@@ -195,7 +196,8 @@ static inline int reserve(struct keeper_client *c, const struct wire_reserve *w)
 /* As the preload makes it before JOIN: the option set, TCP bound. */
 static inline int open_socket(const struct addr *a, bool shared)
 {
-	int on = 1, only = a->v6only, type = a->proto == IPPROTO_TCP ? SOCK_STREAM : SOCK_DGRAM;
+	int on = 1, only = a->v6only && addr_is_wildcard(a),
+	    type = a->proto == IPPROTO_TCP ? SOCK_STREAM : SOCK_DGRAM;
 	int fd = socket(a->family, type | SOCK_CLOEXEC, 0);
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(a, &ss);

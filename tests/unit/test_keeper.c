@@ -109,6 +109,23 @@ static void a_dual_stack_group_is_steered(void **state)
 	shard_close(&two);
 }
 
+static void a_single_ipv6_address_is_steered(void **state)
+{
+	static const uint8_t protos[] = {IPPROTO_TCP, IPPROTO_UDP};
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct wire_reserve w = wanted(address(protos[i], "::1"), "a");
+		struct shard_conn one = shard_of(&w), two = shard_of(&w);
+		struct view v = look();
+
+		assert_int_equal(v.group[0].steered, 1);
+		assert_int_equal(v.slot[0].buckets, v.slot[1].buckets);
+		shard_close(&one);
+		shard_close(&two);
+	}
+}
+
 static void the_last_one_that_leaves_frees_the_port_at_once(void **state)
 {
 	struct shard_conn one = shard_up("a"), two = shard_up("a");
@@ -409,6 +426,7 @@ int main(void)
 		KEEPER_TEST(the_keeper_listens_for_the_shard),
 		KEEPER_TEST(a_udp_socket_is_bound_by_the_keeper),
 		KEEPER_TEST(a_dual_stack_group_is_steered),
+		KEEPER_TEST(a_single_ipv6_address_is_steered),
 		KEEPER_TEST(the_last_one_that_leaves_frees_the_port_at_once),
 		KEEPER_TEST(buckets_of_one_that_leaves_go_to_the_others),
 		KEEPER_TEST(a_shard_may_leave_and_join_again_over_one_connection),
