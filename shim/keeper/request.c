@@ -251,6 +251,8 @@ int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 	if (c->foreign && type != WIRE_HELLO && type != WIRE_CLAIM && type != WIRE_LEAVE &&
 	    type != WIRE_CLEAN_EXIT && type != WIRE_ASK && type != WIRE_TAKEN)
 		return -EPERM;
+	if (p->n_fds > 0 && type != WIRE_HELLO && (c->foreign || (type != WIRE_JOIN && type != WIRE_BOUND)))
+		return -EPERM;
 	if (type != WIRE_HELLO && type != WIRE_JOIN && type != WIRE_BOUND)
 		wire_close_fds(k->sys, p); /* nobody asked for them, and replies have their own */
 	switch (type) {
