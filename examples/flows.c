@@ -1,9 +1,8 @@
-/* A client with fixed source ports. A flow is a client's address and port: asked again from the same
- * port, it shows whether it has moved to another shard.
- *   flows PORT FIRST COUNT SECONDS
- * asks 127.0.0.1:PORT for / from each of the COUNT source ports from FIRST on, and prints for each a line
- * "SOURCE-PORT WORD": the first word of the page, "-" without an answer. Ends after SECONDS at the latest
- * (killed by SIGALRM). */
+/* A client with fixed source ports. A flow is a client's address and port: asked again from the
+ * same port, it shows whether it has moved to another shard. flows PORT FIRST COUNT SECONDS asks
+ * 127.0.0.1:PORT for / from each of the COUNT source ports from FIRST on, and prints for each a
+ * line "SOURCE-PORT WORD": the first word of the page, "-" without an answer. Ends after SECONDS at
+ * the latest (killed by SIGALRM). */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -17,9 +16,9 @@ static const char request[] = "GET / HTTP/1.0\r\nHost: localhost\r\n\r\n";
 
 static int connect_from(unsigned source, unsigned port)
 {
-	struct sockaddr_in addr = { .sin_family = AF_INET };
-	struct timeval patience = { .tv_sec = 3 };
-	struct linger reset = { .l_onoff = 1 }; /* no TIME_WAIT: the next round needs the port */
+	struct sockaddr_in addr = {.sin_family = AF_INET};
+	struct timeval patience = {.tv_sec = 3};
+	struct linger reset = {.l_onoff = 1}; /* no TIME_WAIT: the next round needs the port */
 	int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
 
 	if (fd == -1)

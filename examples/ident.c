@@ -1,6 +1,6 @@
-/* A server for looking at shards: answers every HTTP request with its slot number, and knows nothing of
- * sharing ports. Serves `make demo` where there is no python3.
- *   sockshard run -n 4 -- ident 8080 {slot} & curl 127.0.0.1:8080/ */
+/* A server for looking at shards: answers every HTTP request with its slot number, and knows
+ * nothing of sharing ports. Serves `make demo` where there is no python3. sockshard run -n 4 --
+ * ident 8080 {slot} & curl 127.0.0.1:8080/ */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 
 static int listen_on(const char *port)
 {
-	struct sockaddr_in addr = { .sin_family = AF_INET };
+	struct sockaddr_in addr = {.sin_family = AF_INET};
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
 	addr.sin_port = htons((uint16_t)strtoul(port, NULL, 10));
@@ -27,7 +27,7 @@ static int listen_on(const char *port)
 
 static void answer(int client, const char *slot)
 {
-	struct timeval patience = { .tv_sec = 2 };
+	struct timeval patience = {.tv_sec = 2};
 	char request[2048], response[160];
 	int n;
 

@@ -17,6 +17,8 @@
 
 #define HIGH_FD   900  /* below FD_SETSIZE and the usual limit of 1,024, above what servers count on */
 #define BUSY_SPINS 100000
+#define RESERVE_TRIES   50
+#define RESERVE_WAIT_US 20000
 
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
@@ -163,6 +165,41 @@ int link_leave(const struct sys *sys, struct shard *s, uint32_t action)
 	r = link_ask(sys, s, &p);
 	wire_close_fds(sys, &p);
 	return r;
+}
+
+int link_reserve(const struct sys *sys, struct shard *s, bool rejoins)
+{
+	struct wire_packet p;
+	struct wire_reserve *w = &p.body.reserve;
+	int r;
+
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_RESERVE;
+	w->addr = s->addr;
+	memcpy(w->group, init.group, sizeof(w->group));
+	w->key = s->key;
+	w->hold_ms = s->hold_ms;
+	w->slot = init.slot;
+	w->generation = init.generation;
+	w->weight = init.weight;
+	w->own_sharing = s->had_port;
+	w->reuse_addr = s->had_addr;
+	w->rejoins = rejoins;
+	for (int tries = 0;; tries++) {
+		struct wire_packet q = p;
+
+		r = link_ask(sys, s, &q);
+		if (r == -EAGAIN && tries < RESERVE_TRIES) { /* older siblings are being woken */
+			wire_close_fds(sys, &q);
+			usleep(RESERVE_WAIT_US);
+			continue;
+		}
+		if (r < 0)
+			wire_close_fds(sys, &q);
+		else
+			link_map_counter(sys, s, &q);
+		return r == -EAGAIN ? -EADDRINUSE : r;
+	}
 }
 
 void link_map_counter(const struct sys *sys, struct shard *s, struct wire_packet *packet)

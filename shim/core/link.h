@@ -4,6 +4,8 @@
 
 #include "shard.h"
 
+#define LINK_RETRY_MS 500
+
 /**
  * link_open - connect for a socket of ours
  * @s: keeper_uid says whose keeper; keeper and keeper_cookie are set; the descriptor is high,
@@ -14,6 +16,15 @@
  * Returns 0; -errno.
  */
 int link_open(const struct sys *sys, struct shard *s, bool start);
+
+/**
+ * link_restore - reach the keeper again, or the next one, after the connection was lost
+ * @fd: the listening socket
+ *
+ * Known to the keeper by its token; to the next one by what the last one left in the page. Tried at
+ * most once in LINK_RETRY_MS. Returns 0; -EAGAIN too early; -errno.
+ */
+int link_restore(const struct sys *sys, struct shard *s, int fd);
 
 /** link_ask - one question; what ends the connection's use closes it. The answer's result or -errno */
 int link_ask(const struct sys *sys, struct shard *s, struct wire_packet *packet);
@@ -36,6 +47,12 @@ int link_leave(const struct sys *sys, struct shard *s, uint32_t action);
 
 /** link_failed - is this the failure of a connection, rather than the keeper's answer */
 bool link_failed(int r);
+
+/**
+ * link_reserve - RESERVE the shard's address, and map the page that comes with it
+ * @rejoins: it listens already
+ */
+int link_reserve(const struct sys *sys, struct shard *s, bool rejoins);
 
 /** link_map_counter - map the page that came with RESERVE; closes the packet's descriptor */
 void link_map_counter(const struct sys *sys, struct shard *s, struct wire_packet *packet);

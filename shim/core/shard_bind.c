@@ -98,31 +98,6 @@ static bool bound_before(const struct sys *sys, const struct addr *a)
 	}
 }
 
-static int reserve(const struct sys *sys, struct shard *s, const struct policy_rule *rule)
-{
-	struct wire_packet p;
-	struct wire_reserve *w = &p.body.reserve;
-	int r;
-
-	memset(&p, 0, sizeof(p));
-	p.head.type = WIRE_RESERVE;
-	w->addr = s->addr;
-	memcpy(w->group, init.group, sizeof(w->group));
-	w->key = rule->key;
-	w->hold_ms = (uint32_t)(rule->hold_ms >= 0 ? rule->hold_ms : POLICY_HOLD_MS);
-	w->slot = init.slot;
-	w->generation = init.generation;
-	w->weight = init.weight;
-	w->own_sharing = s->had_port;
-	w->reuse_addr = s->had_addr;
-	r = link_ask(sys, s, &p);
-	if (r < 0)
-		wire_close_fds(sys, &p);
-	else
-		link_map_counter(sys, s, &p);
-	return r;
-}
-
 static struct shard *make(const struct sys *sys, int fd, const struct addr *a)
 {
 	struct shard *s;
@@ -233,7 +208,7 @@ static int bind_shared(const struct sys *sys, int fd, const struct sockaddr *sa,
 }
 
 /* Reach the keeper and reserve. 0; 1: go on without one; -errno: the bind fails. */
-static int prepare(const struct sys *sys, struct shard *s, const struct policy_rule *rule)
+static int prepare(const struct sys *sys, struct shard *s)
 {
 	char text[ADDR_TEXT_MAX];
 	int r;
@@ -242,7 +217,7 @@ static int prepare(const struct sys *sys, struct shard *s, const struct policy_r
 		return 1;
 	r = atomic_load(&init_sandboxed) ? -EPERM : link_open(sys, s, true);
 	if (r == 0)
-		r = reserve(sys, s, rule);
+		r = link_reserve(sys, s, false);
 	if (r == 0)
 		return 0;
 	if (r == -EADDRINUSE) {
@@ -262,8 +237,10 @@ static int share_and_bind(const struct sys *sys, int fd, const struct sockaddr *
 	char why[OS_WHY_MAX], text[ADDR_TEXT_MAX];
 	int r = os_refuse(os, &s->addr, why);
 
+	s->key = rule->key;
+	s->hold_ms = (uint32_t)(rule->hold_ms >= 0 ? rule->hold_ms : POLICY_HOLD_MS);
 	if (r == 0)
-		r = prepare(sys, s, rule);
+		r = prepare(sys, s);
 	else
 		goto refused;
 	if (r < 0) {

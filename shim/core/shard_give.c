@@ -78,6 +78,18 @@ static int ask(const struct sys *sys, struct shard *s, int accepted, struct wire
 	return r < 0 ? r : link_ask(sys, s, ret);
 }
 
+/* The kernel says that the keeper has ended. Its worker alone may have: then the connection lives. */
+static bool must_restore(const struct sys *sys, const struct shard *s)
+{
+	struct pollfd p = { .fd = s->keeper.fd, .events = POLLIN };
+
+	if (s->keeper.fd < 0)
+		return true;
+	if (!(atomic_load(&s->counter->word) & WIRE_KEEPER_DIED) || atomic_load(&init_sandboxed))
+		return false;
+	return sys->poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR));
+}
+
 int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *addr, socklen_t *len,
                 int flags)
 {
@@ -89,6 +101,8 @@ int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *ad
 
 	if (!s)
 		return accepted;
+	if (must_restore(sys, s) && link_restore(sys, s, fd) < 0)
+		goto out;
 	if (ask(sys, s, accepted, &p) < 0 || !p.body.given.nudge) {
 		wire_close_fds(sys, &p);
 		goto out;

@@ -1,4 +1,5 @@
-/* syscall(2): libuv closes by it; libseccomp installs its filter by it. All else passes. */
+/* syscall(2): libuv closes by it; libseccomp installs its filter by it. All else passes, as it came:
+ * a library below us may have a close(3) that calls this. */
 #include "hook.h"
 
 #include <linux/seccomp.h>
@@ -7,11 +8,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-int close_range(unsigned int first, unsigned int last, int flags);
-
 HOOK_EXPORT long syscall(long number, ...)
 {
 	const struct sys *sys = sys_get();
+	struct hook_frame f;
 	long a[6];
 	va_list ap;
 
@@ -19,11 +19,12 @@ HOOK_EXPORT long syscall(long number, ...)
 	for (int i = 0; i < 6; i++)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
-	if (number == SYS_close)
-		return close((int)a[0]);
+	if (number == SYS_close && fdtab_peek((int)a[0]) != FDTAB_NOT_OURS && hook_enter(&f))
+		return hook_leave(&f, shard_close(sys, (int)a[0]));
 #ifdef SYS_close_range
-	if (number == SYS_close_range)
-		return close_range((unsigned int)a[0], (unsigned int)a[1], (int)a[2]);
+	if (number == SYS_close_range && hook_enter(&f))
+		return hook_leave(&f, shard_close_range(sys, (unsigned int)a[0], (unsigned int)a[1],
+		                                        (int)a[2]));
 #endif
 	if ((number == SYS_seccomp && a[0] != SECCOMP_GET_ACTION_AVAIL &&
 	     a[0] != SECCOMP_GET_NOTIF_SIZES) ||

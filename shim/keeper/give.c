@@ -28,7 +28,7 @@ static int find_nudge(const struct keeper *k, int group, const struct addr *peer
 	for (int i = 0; i < NUDGES_MAX; i++) {
 		const struct nudge *n = &k->nudges[i];
 
-		if (n->used && k->members[n->member].group == group && same_end(&n->peer, peer) &&
+		if (n->used && (n->group == NONE || n->group == group) && same_end(&n->peer, peer) &&
 		    same_end(&n->local, local))
 			return i;
 	}
@@ -59,15 +59,34 @@ static unsigned outstanding(const struct keeper *k, int member)
 	return n;
 }
 
+static unsigned nudges_pending(const struct keeper *k, int group)
+{
+	unsigned n = 0;
+
+	for (int i = 0; i < NUDGES_MAX; i++)
+		n += k->nudges[i].used && !k->nudges[i].gave_up && k->nudges[i].group == group;
+	return n;
+}
+
+static void nudge_all(struct keeper *k, int group, bool on)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (k->members[i].used && k->members[i].group == group && k->members[i].page.at &&
+		    (on || outstanding(k, i) == 0))
+			page_nudged(&k->members[i].page, on);
+}
+
 static void end_nudge(struct keeper *k, int nudge)
 {
 	struct nudge *n = &k->nudges[nudge];
-	struct member *m = &k->members[n->member];
+	struct member *m = &k->members[n->member == NONE ? 0 : n->member];
 
 	k->sys->close(n->fd);
 	n->used = false;
-	if (m->used && m->page.at && outstanding(k, n->member) == 0)
+	if (n->member != NONE && m->used && m->page.at && outstanding(k, n->member) == 0)
 		page_nudged(&m->page, false);
+	if (n->member == NONE && n->group != NONE && nudges_pending(k, n->group) == 0)
+		nudge_all(k, n->group, false);
 }
 
 /* O_NONBLOCK belongs to the open file and so to the server: the accept is bounded by a ticking timer
@@ -123,6 +142,14 @@ static bool can_receive(const struct member *m, int group)
 	       member_takes(m) && m->deaf < DEAF_MAX && m->watch_at == NEVER;
 }
 
+static bool has_receiver(const struct keeper *k, int group)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (can_receive(&k->members[i], group))
+			return true;
+	return false;
+}
+
 /* The live shard with the fewest nudges before it. */
 static int choose(const struct keeper *k, int group)
 {
@@ -170,7 +197,7 @@ static int free_nudge(const struct keeper *k)
 static int open_nudge(struct keeper *k, struct nudge *n, const struct addr *target)
 {
 	struct sockaddr_storage ss;
-	struct addr from = *target, ignored;
+	struct addr from = *target;
 	socklen_t len;
 	int r;
 
@@ -186,46 +213,70 @@ static int open_nudge(struct keeper *k, struct nudge *n, const struct addr *targ
 	if (r == 0)
 		r = addr_from_sockaddr((struct sockaddr *)&ss, len, &n->peer);
 	n->local = *target;
-	(void)ignored;
 	return r;
+}
+
+/* Make the connection: one byte, for a listener with TCP_DEFER_ACCEPT. */
+static int connect_nudge(struct keeper *k, int nudge)
+{
+	struct nudge *n = &k->nudges[nudge];
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(&n->local, &ss);
+	int r;
+
+	if (k->sys->connect(n->fd, (struct sockaddr *)&ss, len) == -1 && errno != EINPROGRESS) {
+		r = -errno;
+		end_nudge(k, nudge);
+		return r;
+	}
+	(void)send(n->fd, "\n", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return 0;
+}
+
+static int new_nudge(struct keeper *k, int group, int member, const struct addr *to)
+{
+	int i = free_nudge(k), r;
+	struct addr target;
+
+	if (i < 0)
+		return i;
+	memset(&k->nudges[i], 0, sizeof(k->nudges[i]));
+	k->nudges[i].group = group;
+	k->nudges[i].member = member;
+	k->nudges[i].sent_at = k->now;
+	own_address(to, &target);
+	r = open_nudge(k, &k->nudges[i], &target);
+	if (r < 0) {
+		if (k->nudges[i].fd >= 0)
+			k->sys->close(k->nudges[i].fd);
+		return r;
+	}
+	k->nudges[i].used = true;
+	return i;
 }
 
 /* Wake one shard. The rule is in force before the connection is made. */
 static int send_nudge(struct keeper *k, int member)
 {
 	struct member *m = &k->members[member];
-	const struct group *g = &k->groups[m->group];
-	struct sockaddr_storage ss;
-	struct addr target;
-	struct nudge *n;
-	socklen_t len;
-	int i = free_nudge(k), r;
+	int i = new_nudge(k, m->group, member, &k->groups[m->group].addr);
 
 	if (i < 0)
 		return i;
-	n = &k->nudges[i];
-	memset(n, 0, sizeof(*n));
-	n->member = member;
-	n->sent_at = k->now;
-	own_address(&g->addr, &target);
-	r = open_nudge(k, n, &target);
-	if (r < 0) {
-		if (n->fd >= 0)
-			k->sys->close(n->fd);
-		return r;
-	}
-	n->used = true;
 	page_nudged(&m->page, true);
 	group_steer(k, m->group);
-	len = addr_to_sockaddr(&target, &ss);
-	if (k->sys->connect(n->fd, (struct sockaddr *)&ss, len) == -1 && errno != EINPROGRESS) {
-		r = -errno;
-		end_nudge(k, i);
-		return r;
-	}
-	/* One byte, for a listener with TCP_DEFER_ACCEPT. */
-	(void)send(n->fd, "\n", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-	return 0;
+	return connect_nudge(k, i);
+}
+
+int give_knock(struct keeper *k, const struct addr *addr)
+{
+	int i;
+
+	for (i = 0; i < NUDGES_MAX; i++)
+		if (k->nudges[i].used && k->nudges[i].group == NONE)
+			return 0; /* one at a time */
+	i = new_nudge(k, NONE, NONE, addr);
+	return i < 0 ? i : connect_nudge(k, i);
 }
 
 static unsigned gifts_waiting(const struct keeper *k, int group)
@@ -237,26 +288,40 @@ static unsigned gifts_waiting(const struct keeper *k, int group)
 	return n;
 }
 
-static unsigned nudges_pending(const struct keeper *k, int group)
-{
-	unsigned n = 0;
-
-	for (int i = 0; i < NUDGES_MAX; i++)
-		n += k->nudges[i].used && !k->nudges[i].gave_up &&
-		     k->members[k->nudges[i].member].group == group;
-	return n;
-}
-
 static bool is_source(const struct member *m, int group)
 {
 	return m->used && m->group == group && m->page.at && m->fd != NONE && !member_takes(m) &&
 	       (m->state == WIRE_ORPHAN || m->state == WIRE_DRAINING);
 }
 
+/* Where nobody can be steered: whoever the kernel's hash takes a nudge to gets a gift. */
+static void pump_unsteered(struct keeper *k, int group)
+{
+	if (!has_receiver(k, group))
+		return;
+	for (int i = 0; i < k->member_top; i++)
+		while (is_source(&k->members[i], group) && member_queue(k, &k->members[i]) > 0)
+			if (reserve(k, i) < 0)
+				break;
+	while (gifts_waiting(k, group) > nudges_pending(k, group)) {
+		int i = new_nudge(k, group, NONE, &k->groups[group].addr);
+
+		if (i < 0)
+			return;
+		nudge_all(k, group, true);
+		if (connect_nudge(k, i) < 0)
+			return;
+	}
+}
+
 void give_pump(struct keeper *k, int group)
 {
-	if (k->groups[group].addr.proto != IPPROTO_TCP || !k->groups[group].steered)
+	if (k->groups[group].addr.proto != IPPROTO_TCP)
 		return;
+	if (!k->groups[group].steered) {
+		pump_unsteered(k, group);
+		return;
+	}
 	for (int i = 0; i < k->member_top; i++) {
 		while (is_source(&k->members[i], group) && choose(k, group) != NONE &&
 		       member_queue(k, &k->members[i]) > 0) {
@@ -300,7 +365,8 @@ void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct 
 	if (nudge == NONE)
 		return;
 	ret->nudge = 1;
-	k->members[k->nudges[nudge].member].deaf = 0;
+	if (k->nudges[nudge].member != NONE)
+		k->members[k->nudges[nudge].member].deaf = 0;
 	end_nudge(k, nudge);
 	for (int i = 0; i < GIFTS_MAX; i++) {
 		struct gift *g = &k->gifts[i];
@@ -352,7 +418,7 @@ size_t give_rules(const struct keeper *k, int group, struct program_rule *ret, s
 		const struct nudge *g = &k->nudges[i];
 		int index;
 
-		if (!g->used || k->members[g->member].group != group)
+		if (!g->used || g->member == NONE || k->members[g->member].group != group)
 			continue;
 		index = index_find(&k->groups[group].map, k->members[g->member].cookie);
 		if (index < 0)
@@ -385,11 +451,20 @@ void give_on_time(struct keeper *k)
 {
 	for (int i = 0; i < NUDGES_MAX; i++) {
 		struct nudge *n = &k->nudges[i];
-		struct member *m = &k->members[n->member];
+		struct member *m;
 
 		if (!n->used || n->gave_up || n->sent_at + NUDGE_MS > k->now)
 			continue;
+		if (n->group == NONE) {
+			end_nudge(k, i);
+			continue;
+		}
 		n->gave_up = true; /* a busy shard may still fetch it: another is nudged as well */
+		if (n->member == NONE) {
+			give_pump(k, n->group);
+			continue;
+		}
+		m = &k->members[n->member];
 		if (++m->deaf == DEAF_MAX)
 			log_warn("slot %u of group '%s' answers no nudges: waiting connections go to the others",
 			         m->slot, k->groups[m->group].name);

@@ -19,6 +19,12 @@ void give_take_all(struct keeper *k, int member);
 void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct wire_given *ret,
                  int *ret_fd);
 
+/**
+ * give_knock - wake somebody on an address that we hold nothing of, so that it notices that its keeper
+ * has ended; the connection is answered for as a nudge. 0 or -errno
+ */
+int give_knock(struct keeper *k, const struct addr *addr);
+
 /** give_taken - the shard has it: 0; -ENOENT: it was not its own to take */
 int give_taken(struct keeper *k, int conn, uint32_t gift);
 

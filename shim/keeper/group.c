@@ -9,8 +9,10 @@
 
 #include "../steer/program.h"
 #include "../util/log.h"
+#include "adopt.h"
 #include "give.h"
 #include "member.h"
+#include "process.h"
 
 #define LISTENERS_MAX INDEX_MAX
 
@@ -36,18 +38,28 @@ static bool overlap_is_their_own(const struct wire_reserve *want, bool other_sha
 }
 
 /* A foreign socket on an overlapping address: without us the server would get EADDRINUSE. */
-static bool foreign_in_the_way(struct keeper *k, const struct wire_reserve *want)
+static int foreign_in_the_way(struct keeper *k, const struct wire_reserve *want)
 {
 	int n;
 
-	if (want->own_sharing || (want->addr.proto == IPPROTO_UDP && want->reuse_addr) || k->diag < 0)
-		return false;
+	if (want->own_sharing || want->rejoins || (want->addr.proto == IPPROTO_UDP && want->reuse_addr) || k->diag < 0)
+		return 0;
 	n = k->os->listeners(k->diag, want->addr.proto, want->addr.port, listed, LISTENERS_MAX);
-	for (int i = 0; i < n; i++)
-		if (addr_overlaps(&listed[i].addr, &want->addr) &&
-		    member_by_cookie(k, listed[i].cookie) == NONE)
-			return true;
-	return false;
+	for (int i = 0; i < n; i++) {
+		char command[32];
+		uint32_t pid;
+
+		if (!addr_overlaps(&listed[i].addr, &want->addr) ||
+		    member_by_cookie(k, listed[i].cookie) != NONE)
+			continue;
+		pid = process_holder(listed[i].inode, command, sizeof(command));
+		/* A shard of the keeper before us, that has accepted nothing since: wake it. */
+		if (listed[i].uid == k->uid && pid && process_maps_library(pid) &&
+		    give_knock(k, &listed[i].addr) == 0)
+			return -EAGAIN;
+		return -EADDRINUSE;
+	}
+	return 0;
 }
 
 static int make(struct keeper *k, const struct wire_reserve *want)
@@ -69,6 +81,7 @@ static int make(struct keeper *k, const struct wire_reserve *want)
 		if (getrandom(&g->seed, sizeof(g->seed), GRND_NONBLOCK) != sizeof(g->seed))
 			g->seed = (uint32_t)k->now * 2654435761u;
 		bucket_init(&g->table);
+		memset(g->ghost_index, 0xff, sizeof(g->ghost_index));
 		if (k->group_top <= i)
 			k->group_top = i + 1;
 		return i;
@@ -79,7 +92,7 @@ static int make(struct keeper *k, const struct wire_reserve *want)
 int group_reserve(struct keeper *k, const struct wire_reserve *want)
 {
 	char text[ADDR_TEXT_MAX], other[ADDR_TEXT_MAX];
-	int found = NONE;
+	int found = NONE, r;
 
 	for (int i = 0; i < k->group_top; i++) {
 		struct group *g = &k->groups[i];
@@ -107,12 +120,11 @@ int group_reserve(struct keeper *k, const struct wire_reserve *want)
 		k->groups[found].reuse_addr &= want->reuse_addr != 0;
 		return found;
 	}
-	if (foreign_in_the_way(k, want)) {
+	r = foreign_in_the_way(k, want);
+	if (r == -EADDRINUSE)
 		log_info("%s refused: a socket that is not ours has it",
 		         addr_format(&want->addr, text, sizeof(text)));
-		return -EADDRINUSE;
-	}
-	return make(k, want);
+	return r < 0 ? r : make(k, want);
 }
 
 void group_release_if_empty(struct keeper *k, int group)
@@ -163,12 +175,36 @@ int group_list(struct keeper *k, int group)
 	if (k->diag >= 0)
 		r = k->os->listeners(k->diag, g->addr.proto, g->addr.port, listed, LISTENERS_MAX);
 	n = r >= 0 ? keep_group(k, g, (size_t)r) : only_ours(k, group);
+	if (g->ghosts > 0) {
+		if (adopt_is_unchanged(g, cookies, n))
+			return 0;
+		adopt_give_up(g);
+	}
 	index_update(&g->map, cookies, n);
 	g->list_at = NEVER;
 	for (unsigned i = 0; i < g->map.n; i++)
 		if (member_by_cookie(k, g->map.e[i].cookie) == NONE)
 			g->list_at = k->now + STRANGER_MS;
 	return r < 0 ? r : 0;
+}
+
+/* A SYN-ACK is sent again after 1, 3, 7 ... seconds (tcp_synack_retries): retries tell the age. */
+static bool may_be_older(const struct os_listener *half_open, int64_t ms)
+{
+	return (INT64_C(1000) << (half_open->retries + 1)) > ms;
+}
+
+int group_half_open(struct keeper *k, int group, int64_t idle_ms)
+{
+	const struct group *g = &k->groups[group];
+	int n, count = 0;
+
+	if (k->diag < 0)
+		return -ENOTSUP;
+	n = k->os->half_open(k->diag, g->addr.port, listed, LISTENERS_MAX);
+	for (int i = 0; i < n; i++)
+		count += may_be_older(&listed[i], idle_ms);
+	return n < 0 ? n : count;
 }
 
 size_t group_strangers(struct keeper *k, int group, struct os_listener *ret, size_t max)
@@ -208,6 +244,9 @@ static size_t list_slots(struct keeper *k, int group, bool *ret_live)
 			*ret_live = true;
 		}
 	}
+	for (uint32_t s = 0; g->ghosts > 0 && s < BUCKETS_MAX; s++)
+		if (g->ghost_index[s] != WIRE_NO_INDEX)
+			seen[s] |= 3;
 	for (uint32_t s = 0; s < BUCKETS_MAX; s++) {
 		if (g->slots[s].home_until > k->now ||
 		    (g->slots[s].generation > 0 && group_supervised(k, group, s)))
@@ -258,6 +297,9 @@ static bool find_indices(struct keeper *k, int group, int *ret_fd)
 		if (m->slot < BUCKETS_MAX && (member_takes(m) || index_of[m->slot] == UINT32_MAX))
 			index_of[m->slot] = (uint32_t)index;
 	}
+	for (uint32_t s = 0; g->ghosts > 0 && s < BUCKETS_MAX; s++)
+		if (g->ghost_index[s] != WIRE_NO_INDEX)
+			index_of[s] = g->ghost_index[s];
 	return true;
 }
 
@@ -299,6 +341,7 @@ void group_steer(struct keeper *k, int group)
 	}
 	g->steered = true;
 	g->why[0] = '\0';
+	adopt_leave_legacy(k, group, index_of);
 }
 
 bool group_supervised(const struct keeper *k, int group, uint32_t slot)
@@ -319,6 +362,8 @@ bool group_supervised(const struct keeper *k, int group, uint32_t slot)
  * only who asks for that very slot takes its place. */
 static bool slot_taken(const struct keeper *k, int group, uint32_t slot, bool asked_for)
 {
+	if (k->groups[group].ghosts > 0 && k->groups[group].ghost_index[slot] != WIRE_NO_INDEX)
+		return true;
 	for (int i = 0; i < k->member_top; i++) {
 		const struct member *m = &k->members[i];
 

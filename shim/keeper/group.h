@@ -27,6 +27,13 @@ bool group_supervised(const struct keeper *k, int group, uint32_t slot);
 /** group_pick_slot - the slot for a newcomer; *ret_taken: the wanted one is held by a live process */
 int group_pick_slot(const struct keeper *k, int group, const struct conn *conn, bool *ret_taken);
 
+/**
+ * group_half_open - handshakes that may still end in a socket without buckets since @idle_ms
+ *
+ * Younger ones than that belong to others. -ENOTSUP or -errno where the kernel cannot be asked.
+ */
+int group_half_open(struct keeper *k, int group, int64_t idle_ms);
+
 /** group_strangers - listed sockets of the group's port that are not ours: at most max */
 size_t group_strangers(struct keeper *k, int group, struct os_listener *ret, size_t max);
 

@@ -136,7 +136,7 @@ static void on_packet(struct keeper *k, int conn)
 			return;
 	}
 	if (r < 0 && r != -EPIPE && r != -ECONNRESET)
-		log_debug("connection of pid %u closed: %s", c->pid, strerror(-r));
+		log_debug("connection of pid %u closed: %s (message %u, state %d)", c->pid, strerror(-r), p.head.type, (int)c->state);
 	end_connection(k, conn);
 }
 

@@ -179,6 +179,19 @@ static bool others_live(const struct keeper *k, int member)
 	return false;
 }
 
+/* Nothing waits in it, and no handshake can end in it any more. */
+static bool is_drained(struct keeper *k, int member)
+{
+	const struct member *m = &k->members[member];
+	int64_t idle_ms = k->now - m->idle_since;
+	int half_open;
+
+	if (member_queue(k, m) > 0)
+		return false;
+	half_open = group_half_open(k, m->group, idle_ms);
+	return half_open < 0 ? idle_ms >= EVICT_MS : half_open == 0;
+}
+
 /* No new connections from here on; what waits or still arrives goes to the others, then it ends. */
 static void drain(struct keeper *k, int member)
 {
@@ -190,6 +203,14 @@ static void drain(struct keeper *k, int member)
 	if (m->idle_since == 0)
 		m->idle_since = k->now;
 	group_steer(k, m->group);
+	if (!k->groups[m->group].steered) { /* the kernel goes on sending to it: no use in waiting */
+		int group = m->group;
+
+		give_take_all(k, member);
+		release(k, member);
+		give_pump(k, group);
+		return;
+	}
 	give_pump(k, m->group);
 }
 
@@ -206,7 +227,8 @@ static void withdraw(struct keeper *k, int member, bool keep_home)
 		g->slots[m->slot].home_until = k->now + g->hold_ms;
 	if (m->page.at && g->steered && others_live(k, member)) {
 		drain(k, member);
-		return;
+		if (!m->used || !is_drained(k, member))
+			return;
 	}
 	group_steer(k, group);
 	release(k, member);
@@ -218,6 +240,25 @@ static void withdraw(struct keeper *k, int member, bool keep_home)
 
 /* The held socket of a slot whose next process has just joined: that one is the last in the kernel's
  * array and has no buckets yet, so that it moves into the hole and no flow notices. */
+static void become_owner(struct keeper *k, struct conn *c, int member, int fd, uint64_t cookie)
+{
+	struct member *m = &k->members[member];
+
+	m->group = c->group;
+	m->weight = c->want.weight;
+	m->fd = fd;
+	m->cookie = cookie;
+	m->pid = c->pid;
+	m->page = c->page;
+	c->page.at = NULL;
+	m->counted = m->page.at ? page_accepted(&m->page) : 0;
+	m->state = WIRE_LIVE;
+	if (getrandom(m->token, sizeof(m->token), GRND_NONBLOCK) != sizeof(m->token))
+		memset(m->token, 0, sizeof(m->token)); /* nobody can claim by it */
+	c->state = CONN_OWNER;
+	c->member = member;
+}
+
 static void replace_orphans(struct keeper *k, int newcomer)
 {
 	const struct member *n = &k->members[newcomer];
@@ -228,7 +269,7 @@ static void replace_orphans(struct keeper *k, int newcomer)
 		if (i == newcomer || !m->used || m->group != n->group || m->slot != n->slot ||
 		    m->state != WIRE_ORPHAN)
 			continue;
-		if (m->page.at)
+		if (m->page.at && !is_drained(k, i))
 			drain(k, i);
 		else
 			release(k, i);
@@ -295,24 +336,37 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 	g = &k->groups[c->group];
 	m->slot = (uint32_t)slot;
 	m->generation = ++g->slots[slot].generation;
-	m->weight = c->want.weight;
-	m->fd = fd;
-	m->cookie = join->cookie;
-	m->pid = c->pid;
-	m->page = c->page;
-	c->page.at = NULL;
-	m->counted = m->page.at ? page_accepted(&m->page) : 0;
-	m->state = WIRE_LIVE;
-	if (getrandom(m->token, sizeof(m->token), GRND_NONBLOCK) != sizeof(m->token))
-		memset(m->token, 0, sizeof(m->token)); /* nobody can claim by it */
-	c->state = CONN_OWNER;
-	c->member = member;
+	become_owner(k, c, member, fd, join->cookie);
 	(void)group_list(k, c->group);
 	replace_orphans(k, member);
 	replace_suspects(k, member, c);
 	group_steer(k, c->group);
 	tell_launchers(k, m, WIRE_EVENT_LIVE);
 	give_pump(k, c->group);
+	return member;
+}
+
+int member_adopt(struct keeper *k, int conn, const struct wire_rejoin *rejoin, int fd, uint32_t slot,
+                 uint32_t generation)
+{
+	struct conn *c = &k->conn[conn];
+	struct wire_join join = { .addr = rejoin->addr, .cookie = rejoin->cookie };
+	struct slot_stat *stat = &k->groups[c->group].slots[slot];
+	int member;
+
+	if (prove(k, c, &join, fd) != 1 || get_int(k, fd, SOL_SOCKET, SO_ACCEPTCONN) != 1 ||
+	    member_by_cookie(k, rejoin->cookie) != NONE)
+		return -EBADF;
+	member = allocate(k);
+	if (member < 0)
+		return member;
+	k->members[member].slot = slot;
+	k->members[member].generation = generation;
+	become_owner(k, c, member, fd, rejoin->cookie);
+	if (stat->generation < generation)
+		stat->generation = generation;
+	stat->accepted += rejoin->accepted;
+	tell_launchers(k, &k->members[member], WIRE_EVENT_LIVE);
 	return member;
 }
 
@@ -563,14 +617,15 @@ void member_evict_due(struct keeper *k, int member)
 	const struct member *m = &k->members[member];
 	int group = m->group;
 
-	if (give_waiting(k, member) > 0)
+	if (member_queue(k, m) > 0)
 		give_pump(k, group);
-	if (m->idle_since + EVICT_MS > k->now || (give_waiting(k, member) > 0 && others_live(k, member)))
+	if (others_live(k, member) && !is_drained(k, member))
 		return;
 	(void)group_list(k, group);
 	release(k, member);
 	release_leftovers(k, group);
 	group_steer(k, group);
+	give_pump(k, group);
 	group_release_if_empty(k, group);
 }
 

@@ -21,6 +21,15 @@ bool member_takes(const struct member *m);
 int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd, bool bound,
                 bool *ret_taken);
 
+/**
+ * member_adopt - take a socket that listens already: it survived the keeper before us
+ * @slot, generation, accepted: as it says
+ *
+ * Returns the member, without an index and without dealing; -EBADF, -ENOSPC.
+ */
+int member_adopt(struct keeper *k, int conn, const struct wire_rejoin *rejoin, int fd, uint32_t slot,
+                 uint32_t generation);
+
 /** member_claim - a forked process takes its place beside or after the owner; -ENOENT, -EBUSY */
 int member_claim(struct keeper *k, int conn, const uint8_t token[WIRE_TOKEN]);
 

@@ -122,6 +122,23 @@ uint32_t process_holder(uint64_t inode, char *ret_command, size_t size)
 	return found;
 }
 
+bool process_maps_library(uint32_t pid)
+{
+	char path[32], *line = NULL;
+	size_t size = 0;
+	bool found = false;
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "/proc/%u/maps", pid);
+	f = fopen(path, "re");
+	while (f && !found && getline(&line, &size, f) > 0)
+		found = strstr(line, "/libsockshard.so") != NULL;
+	free(line);
+	if (f)
+		(void)fclose(f);
+	return found;
+}
+
 static bool ends_with(const char *text, size_t n, const char *end)
 {
 	size_t e = strlen(end);

@@ -18,6 +18,9 @@ int process_holds(uint32_t pid, uint64_t inode);
 /** process_holder - some process that holds it, and its command's name; 0: not found */
 uint32_t process_holder(uint64_t inode, char *ret_command, size_t size);
 
+/** process_maps_library - has it this program's preload in its memory */
+bool process_maps_library(uint32_t pid);
+
 /** process_service - the systemd unit whose end would end us too; empty when there is none */
 void process_service(char *ret_name, size_t size);
 

@@ -10,6 +10,7 @@
 
 #include "../util/log.h"
 #include "../util/version.h"
+#include "adopt.h"
 #include "give.h"
 #include "group.h"
 #include "member.h"
@@ -138,6 +139,21 @@ static int on_join(struct keeper *k, int conn, struct wire_packet *p, bool bound
 	return joined(k, c, p, seq, r, taken);
 }
 
+static int on_rejoin(struct keeper *k, int conn, struct wire_packet *p)
+{
+	struct conn *c = &k->conn[conn];
+	uint32_t seq = p->head.seq;
+	int r;
+
+	if (c->state != CONN_RESERVED || !c->want.rejoins || p->n_fds != 2)
+		return -EPROTO;
+	r = adopt_rejoin(k, conn, &p->body.rejoin, p->fds[0], p->fds[1]);
+	if (r >= 0)
+		p->fds[0] = NONE;
+	wire_close_fds(k->sys, p);
+	return joined(k, c, p, seq, r, false);
+}
+
 static int on_claim(struct keeper *k, int conn, struct wire_packet *p)
 {
 	struct conn *c = &k->conn[conn];
@@ -251,9 +267,9 @@ int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 	if (c->foreign && type != WIRE_HELLO && type != WIRE_CLAIM && type != WIRE_LEAVE &&
 	    type != WIRE_CLEAN_EXIT && type != WIRE_ASK && type != WIRE_TAKEN)
 		return -EPERM;
-	if (p->n_fds > 0 && type != WIRE_HELLO && (c->foreign || (type != WIRE_JOIN && type != WIRE_BOUND)))
-		return -EPERM;
-	if (type != WIRE_HELLO && type != WIRE_JOIN && type != WIRE_BOUND)
+	if (c->foreign && p->n_fds > 0 && type != WIRE_HELLO)
+		return -EPERM; /* a token allows to claim, not to send descriptors */
+	if (type != WIRE_HELLO && type != WIRE_JOIN && type != WIRE_BOUND && type != WIRE_REJOIN)
 		wire_close_fds(k->sys, p); /* nobody asked for them, and replies have their own */
 	switch (type) {
 	case WIRE_HELLO:
@@ -263,6 +279,8 @@ int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 	case WIRE_JOIN:
 	case WIRE_BOUND:
 		return on_join(k, conn, p, type == WIRE_BOUND);
+	case WIRE_REJOIN:
+		return on_rejoin(k, conn, p);
 	case WIRE_CLAIM:
 		return on_claim(k, conn, p);
 	case WIRE_LEAVE:

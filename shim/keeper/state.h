@@ -53,6 +53,8 @@ struct group {
 	uint64_t lost;      /* connections reset because nobody could take them */
 	int64_t list_at;    /* monotonic ms: strangers may have moved */
 	struct bucket_table table;
+	uint32_t ghosts; /* slots that live by their index, but have not rejoined since we started */
+	uint16_t ghost_index[BUCKETS_MAX]; /* slot -> index; WIRE_NO_INDEX */
 	struct index_map map;
 	struct slot_stat slots[BUCKETS_MAX];
 };
@@ -93,7 +95,8 @@ struct gift {
 struct nudge {
 	bool used;
 	bool gave_up; /* unanswered: not counted on any more, but it may still be in the queue */
-	int member;
+	int group;  /* NONE: a knock on an address that we hold nothing of */
+	int member; /* NONE: whoever the kernel chooses */
 	int fd;
 	struct addr peer, local; /* as the shard sees them */
 	int64_t sent_at;

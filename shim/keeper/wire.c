@@ -23,6 +23,7 @@ static const struct {
 	[WIRE_STATUS_STRANGER] = BODY(struct wire_status_stranger),
 	[WIRE_EVENT_LIVE] = BODY(struct wire_slot),
 	[WIRE_EVENT_GONE] = BODY(struct wire_slot),
+	[WIRE_REJOIN] = BODY(struct wire_rejoin),
 	[WIRE_ASK] = BODY(struct wire_ask),
 	[WIRE_GIVEN] = BODY(struct wire_given),
 	[WIRE_TAKEN] = BODY(struct wire_given),

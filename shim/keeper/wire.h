@@ -36,6 +36,7 @@ enum wire_type {
 	WIRE_EVENT_LIVE, /* keeper to launcher: a copy of a slot has joined */
 	WIRE_EVENT_GONE, /* keeper to launcher: a held socket of a slot was given up */
 	WIRE_JOINED,     /* the answer to JOIN, BOUND and CLAIM */
+	WIRE_REJOIN,     /* shard: listens since before this keeper; fds: socket, memfd of its legacy */
 	WIRE_ASK,        /* shard: I accepted this connection; is it a nudge of yours? */
 	WIRE_GIVEN,      /* the answer; fd: the connection that waited elsewhere */
 	WIRE_TAKEN,      /* shard: the given connection is mine now */
@@ -44,9 +45,21 @@ enum wire_type {
 
 enum wire_key { WIRE_KEY_FLOW, WIRE_KEY_SRC }; /* the values of enum policy_key */
 
-/* The page of a held TCP socket: a sealed memfd that keeper and shard both map. */
 #define WIRE_PAGE_BUCKETS 1024u
+#define WIRE_NO_INDEX     0xffffu
 
+/* What the next keeper needs to go on where one has ended. */
+struct wire_legacy {
+	_Atomic uint32_t version; /* odd: being written */
+	uint32_t slot, generation;
+	uint32_t seed;
+	uint32_t buckets, sockets; /* in the table; in the kernel's group */
+	uint16_t owner[WIRE_PAGE_BUCKETS], home[WIRE_PAGE_BUCKETS];
+	uint16_t index_of[WIRE_PAGE_BUCKETS]; /* slot -> index; WIRE_NO_INDEX */
+};
+
+
+/* The page of a held TCP socket: a sealed memfd that keeper and shard both map. */
 struct wire_page {
 	/* Upper half: connections accepted, modulo 2^32. Lower half: a robust futex word (see
 	 * set_robust_list(2)) that holds the keeper's thread id: the kernel sets WIRE_KEEPER_DIED in
@@ -54,10 +67,7 @@ struct wire_page {
 	 * both flags. */
 	_Atomic uint64_t word;
 	uint64_t robust_next; /* the keeper's list node */
-	/* What the next keeper needs to go on. Odd version: being written. */
-	_Atomic uint32_t version;
-	uint32_t slot, generation, index, seed, buckets;
-	uint16_t owner[WIRE_PAGE_BUCKETS], home[WIRE_PAGE_BUCKETS];
+	struct wire_legacy legacy;
 };
 
 #define WIRE_PAGE_BYTES  8192u
@@ -103,6 +113,8 @@ struct wire_reserve {
 	uint32_t weight;
 	uint32_t own_sharing; /* the server itself asked for sharing */
 	uint32_t reuse_addr;  /* the server itself set SO_REUSEADDR */
+	uint32_t rejoins;     /* it listens already: not a new server */
+	uint32_t zero;
 };
 
 struct wire_join { /* request */
@@ -110,6 +122,12 @@ struct wire_join { /* request */
 	uint64_t cookie;
 	int32_t backlog;
 	uint32_t zero;
+};
+
+struct wire_rejoin {
+	struct addr addr;
+	uint64_t cookie;
+	uint64_t accepted; /* under the keepers before */
 };
 
 struct wire_joined { /* WIRE_JOINED */
@@ -190,6 +208,7 @@ struct wire_packet {
 		struct wire_hello hello;
 		struct wire_reserve reserve;
 		struct wire_join join;
+		struct wire_rejoin rejoin;
 		struct wire_joined joined;
 		struct wire_ask ask;
 		struct wire_given given;

@@ -151,4 +151,5 @@ const struct os os_linux = {
 	.queue = linux_queue,
 	.listeners_open = linux_diag_open,
 	.listeners = linux_diag_listeners,
+	.half_open = linux_diag_half_open,
 };

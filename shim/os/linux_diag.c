@@ -39,9 +39,11 @@ static const uint8_t *diag_attribute(const uint8_t *p, size_t len, unsigned type
 	return NULL;
 }
 
-static uint8_t diag_state(uint8_t proto)
+static uint8_t diag_state(const struct linux_diag_query *query)
 {
-	return proto == IPPROTO_TCP ? TCP_LISTEN : TCP_CLOSE;
+	if (query->state)
+		return query->state;
+	return query->proto == IPPROTO_TCP ? TCP_LISTEN : TCP_CLOSE;
 }
 
 static void diag_entry(const struct inet_diag_msg *m, const uint8_t *attributes, size_t len,
@@ -61,6 +63,7 @@ static void diag_entry(const struct inet_diag_msg *m, const uint8_t *attributes,
 	ret->cookie = m->id.idiag_cookie[0] | (uint64_t)m->id.idiag_cookie[1] << 32;
 	ret->uid = m->idiag_uid;
 	ret->inode = m->idiag_inode;
+	ret->retries = m->idiag_retrans;
 }
 
 /* seen: entries of earlier buffers. A socket that joins between two of them shifts the rest by one,
@@ -75,7 +78,7 @@ static int diag_socket(const uint8_t *p, size_t len, const struct linux_diag_que
 		return -EBADMSG;
 	memcpy(&m, p, sizeof(m));
 	if (m.idiag_family != query->family || ntohs(m.id.idiag_sport) != query->port ||
-	    m.idiag_state != diag_state(query->proto))
+	    m.idiag_state != diag_state(query))
 		return 0;
 	diag_entry(&m, p + sizeof(m), len - sizeof(m), query->proto, &found);
 	for (size_t i = 0; i < seen; i++) {
@@ -225,7 +228,7 @@ static int diag_send(int fd, const struct linux_diag_query *query)
 	m.h.nlmsg_seq = query->seq;
 	m.req.sdiag_family = query->family;
 	m.req.sdiag_protocol = query->proto;
-	m.req.idiag_states = 1u << diag_state(query->proto);
+	m.req.idiag_states = 1u << diag_state(query);
 	m.req.id.idiag_sport = htons(query->port);
 	m.req.id.idiag_cookie[0] = INET_DIAG_NOCOOKIE;
 	m.req.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
@@ -278,19 +281,36 @@ static int diag_family(int fd, struct linux_diag_query *query, struct linux_diag
 	return -EAGAIN;
 }
 
-int linux_diag_listeners(int diag_fd, uint8_t proto, uint16_t port, struct os_listener *ret,
-			 size_t max)
+static int diag_both(int diag_fd, struct linux_diag_query *query, struct os_listener *ret, size_t max)
 {
-	struct linux_diag_query query = {.proto = proto, .port = port, .family = AF_INET};
 	struct linux_diag_list list = {.entry = ret, .max = max};
 	int r;
 
-	if (port == 0 || (proto != IPPROTO_TCP && proto != IPPROTO_UDP))
-		return -EINVAL;
-	r = diag_family(diag_fd, &query, &list);
+	query->family = AF_INET;
+	r = diag_family(diag_fd, query, &list);
 	if (r < 0)
 		return r;
-	query.family = AF_INET6;
-	r = diag_family(diag_fd, &query, &list);
+	query->family = AF_INET6;
+	r = diag_family(diag_fd, query, &list);
 	return r < 0 ? r : (int)list.n;
+}
+
+int linux_diag_listeners(int diag_fd, uint8_t proto, uint16_t port, struct os_listener *ret,
+			 size_t max)
+{
+	struct linux_diag_query query = {.proto = proto, .port = port};
+
+	if (port == 0 || (proto != IPPROTO_TCP && proto != IPPROTO_UDP))
+		return -EINVAL;
+	return diag_both(diag_fd, &query, ret, max);
+}
+
+int linux_diag_half_open(int diag_fd, uint16_t port, struct os_listener *ret, size_t max)
+{
+	struct linux_diag_query query = {
+		.proto = IPPROTO_TCP, .port = port, .state = TCP_SYN_RECV};
+
+	if (port == 0)
+		return -EINVAL;
+	return diag_both(diag_fd, &query, ret, max);
 }

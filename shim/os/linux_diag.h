@@ -10,6 +10,7 @@ struct linux_diag_query {
 	uint8_t family; /* AF_INET or AF_INET6 */
 	uint16_t port;	/* host order, not 0 */
 	uint32_t seq;	/* nlmsg_seq of the request */
+	uint8_t state;	/* TCP_LISTEN, TCP_SYN_RECV ...; 0: listening, or for UDP bound */
 };
 
 /* Where the answers of a dump are collected. */
@@ -43,5 +44,8 @@ int linux_diag_open(void);
  */
 int linux_diag_listeners(int diag_fd, uint8_t proto, uint16_t port, struct os_listener *ret,
 			 size_t max);
+
+/** linux_diag_half_open - the handshakes under way on a TCP port; errors as above */
+int linux_diag_half_open(int diag_fd, uint16_t port, struct os_listener *ret, size_t max);
 
 #endif

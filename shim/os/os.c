@@ -116,6 +116,15 @@ int backend_no_listeners_open(void)
 	return -ENOTSUP;
 }
 
+int backend_no_half_open(int diag_fd, uint16_t port, struct os_listener *ret, size_t max)
+{
+	(void)diag_fd;
+	(void)port;
+	(void)ret;
+	(void)max;
+	return -ENOTSUP;
+}
+
 int backend_no_listeners(int diag_fd, uint8_t proto, uint16_t port, struct os_listener *ret,
 			 size_t max)
 {

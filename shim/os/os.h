@@ -28,6 +28,7 @@ struct os_listener {
 	uint64_t cookie; /* SO_COOKIE */
 	uint32_t uid;
 	uint32_t inode;
+	uint8_t retries; /* half-open: how often the SYN-ACK was sent again */
 };
 
 struct os {
@@ -73,6 +74,9 @@ struct os {
 	 */
 	int (*listeners_open)(void);
 	int (*listeners)(int diag_fd, uint8_t proto, uint16_t port, struct os_listener *ret, size_t max);
+
+	/** half_open - as listeners(), but the handshakes under way on a TCP port (SYN_RECV) */
+	int (*half_open)(int diag_fd, uint16_t port, struct os_listener *ret, size_t max);
 };
 
 extern const struct os os_linux, os_freebsd, os_dragonfly, os_netbsd, os_openbsd, os_darwin,

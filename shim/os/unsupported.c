@@ -31,4 +31,5 @@ const struct os os_unsupported = {
 	.queue = backend_no_queue,
 	.listeners_open = backend_no_listeners_open,
 	.listeners = backend_no_listeners,
+	.half_open = backend_no_half_open,
 };

@@ -84,7 +84,9 @@ static long libc_syscall(long number, ...)
 }
 #endif
 
-const struct sys *sys_get(void)
+const struct sys *_Atomic sys_complete;
+
+const struct sys *sys_resolve(void)
 {
 	static const struct sys libc = {
 		.socket = socket,
@@ -109,5 +111,6 @@ const struct sys *sys_get(void)
 		.syscall = libc_syscall,
 	};
 
+	atomic_store_explicit(&sys_complete, &libc, memory_order_release);
 	return &libc;
 }

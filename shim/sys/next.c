@@ -4,8 +4,6 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -13,7 +11,7 @@
 int close_range(unsigned int first, unsigned int last, int flags);
 
 static struct sys table;
-static _Atomic bool resolved;
+const struct sys *_Atomic sys_complete;
 
 static int missing(void)
 {
@@ -53,7 +51,7 @@ static void *next(const char *name)
 		__atomic_store_n((void **)(void *)&table.member, p_, __ATOMIC_RELAXED);            \
 	} while (0)
 
-static void resolve(void)
+const struct sys *sys_resolve(void)
 {
 	RESOLVE(syscall, missing);
 	RESOLVE(socket, missing);
@@ -75,12 +73,6 @@ static void resolve(void)
 	RESOLVE(sendmsg, missing);
 	RESOLVE(recvmsg, missing);
 	RESOLVE(poll, missing);
-	atomic_store_explicit(&resolved, true, memory_order_release);
-}
-
-const struct sys *sys_get(void)
-{
-	if (!atomic_load_explicit(&resolved, memory_order_acquire))
-		resolve();
+	atomic_store_explicit(&sys_complete, &table, memory_order_release);
 	return &table;
 }

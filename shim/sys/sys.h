@@ -5,6 +5,8 @@
 #define SOCKSHARD_SYS_SYS_H
 
 #include <poll.h>
+#include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -32,12 +34,23 @@ struct sys {
 	long (*syscall)(long number, ...);
 };
 
+/* The provider once it is complete; NULL before. */
+extern const struct sys *_Atomic sys_complete __attribute__((visibility("hidden")));
+
+/** sys_resolve - the rare part of sys_get() */
+const struct sys *sys_resolve(void);
+
 /**
  * sys_get - the provider this program was linked with
  *
  * Never NULL; safe before any constructor ran, in signal handlers and in vforked children; takes no
  * lock and calls no malloc. Every member is set (a call the system lacks fails with ENOSYS).
  */
-const struct sys *sys_get(void);
+static inline const struct sys *sys_get(void)
+{
+	const struct sys *sys = atomic_load_explicit(&sys_complete, memory_order_acquire);
+
+	return __builtin_expect(sys != NULL, 1) ? sys : sys_resolve();
+}
 
 #endif

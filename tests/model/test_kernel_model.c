@@ -104,7 +104,7 @@ static void deal_and_attach(struct group *g)
 	for (uint16_t i = 0; i < SLOTS; i++)
 		slots[i] = (struct bucket_slot){.slot = i, .weight = 1, .live = g->live[i]};
 	assert_return_code(bucket_deal(&g->table, slots, SLOTS), 0);
-	n = program_build(&g->table, &g->key, index_of, SLOTS, insn, PROGRAM_MAX);
+	n = program_build(&g->table, &g->key, index_of, SLOTS, NULL, 0, insn, PROGRAM_MAX);
 	assert_return_code(n, 0);
 	prog.len = (unsigned short)n;
 	assert_return_code(

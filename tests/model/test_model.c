@@ -87,7 +87,7 @@ static void random_steering(struct steering *s)
 	s->key = (struct program_key){.seed = draw(UINT32_MAX), .with_port = draw(3) != 0};
 	n = draw(10) ? n : draw((uint32_t)n); /* now and then a map that is too short */
 	memset(s->index_of + n, 0xff, (SLOTS_MAX - n) * sizeof(s->index_of[0]));
-	s->n = program_build(&s->table, &s->key, s->index_of, n, s->insn, PROGRAM_MAX);
+	s->n = program_build(&s->table, &s->key, s->index_of, n, NULL, 0, s->insn, PROGRAM_MAX);
 	assert_in_range(s->n, 1, PROGRAM_MAX);
 	assert_int_equal(cbpf_check(s->insn, (size_t)s->n), 0);
 }
@@ -206,7 +206,7 @@ static void program_and_model_agree_in_each_of_1024_buckets(void **state)
 	for (uint32_t i = 0; i < SLOTS_MAX; i++)
 		s.index_of[i] = i;
 	s.key = (struct program_key){.seed = 5, .with_port = true};
-	s.n = program_build(&s.table, &s.key, s.index_of, SLOTS_MAX, s.insn, PROGRAM_MAX);
+	s.n = program_build(&s.table, &s.key, s.index_of, SLOTS_MAX, NULL, 0, s.insn, PROGRAM_MAX);
 	assert_in_range(s.n, 1, PROGRAM_MAX);
 	assert_int_equal(cbpf_check(s.insn, (size_t)s.n), 0);
 	for (unsigned i = 0; i < 50000; i++) {
@@ -256,7 +256,7 @@ static void program_and_model_agree_at_both_ends_of_each_bucket(void **state)
 		s.table.owner[b] = (uint16_t)b;
 		s.index_of[b] = b;
 	}
-	s.n = program_build(&s.table, &s.key, s.index_of, BUCKETS_MIN, s.insn, PROGRAM_MAX);
+	s.n = program_build(&s.table, &s.key, s.index_of, BUCKETS_MIN, NULL, 0, s.insn, PROGRAM_MAX);
 	for (uint32_t b = 0; b < BUCKETS_MIN; b++) {
 		const uint32_t ends[] = {b << 24, b << 24 | 0xffffff};
 

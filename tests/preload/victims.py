@@ -113,6 +113,11 @@ def listens_in_a_library_constructor():
     both_serve([copy.pid for copy in copies])
 
 
+@test(60, BOTH)
+def a_library_below_closes_by_syscall():
+    habit("close_all", "range", after=[helper("preload/lib_close")])
+
+
 def hostile_malloc(kind):
     # its constructor, the switch, runs before ours
     how = {"after": [helper("preload/lib_malloc")], "env": {"VICTIM_MALLOC": kind}}
@@ -183,16 +188,23 @@ def port_is_free(port=PORT):
         return True
 
 
-@test(60, BOTH)
-def closing_the_last_listener_frees_the_port_at_once():
-    server = preloaded(helper("preload/close_frees"), PORT, stdin=subprocess.PIPE)
+def ends_its_last_listener(how):
+    server = preloaded(helper("preload/close_frees"), PORT, how, stdin=subprocess.PIPE)
     server.says("^ready")
     until_live(1, PORT)
     ask()
     server.says("^closed")
-    check(port_is_free(), "the port is still taken after close(); status:", status())
+    check(refuses(PORT), "somebody still listens; status:", status())
+    if how not in ("shutdown", "connect"):  # then the address is still the server's
+        check(port_is_free(), "the port is still taken; status:", status())
     server.popen.stdin.close()
-    check(server.wait() == 0)
+    check(server.wait() == 0, server.output())
+
+
+for way in ("close", "range", "closefrom", "syscall", "dup2", "shutdown", "connect"):
+    test(60, BOTH, f"ending_the_last_listener_by_{way}_frees_the_port_at_once")(
+        lambda way=way: ends_its_last_listener(way)
+    )
 
 
 @test(60, BOTH)
@@ -218,23 +230,32 @@ def a_port_searcher_finds_a_port_of_its_own():
     both_serve([copy.pid for copy in copies])
 
 
-@test(60, BOTH)
-def a_client_with_a_fixed_source_port_is_untouched():
-    server = Process(helper("preload/simple"), PORT)
+def fixed_source_port(proto):
+    words = ["udp"] if proto == "udp" else []
+    server = Process(helper("support/ident_server"), proto, "127.0.0.1", PORT) if words else \
+        Process(helper("preload/simple"), PORT)
     server.says("^ready")
+    client = [helper("preload/connect_bound"), PORT, PORT + 1, *words]
+    env = {"SOCKSHARD_POLICY": "*/*:*"}
     seen = []
-    for start, source in ((Process, PORT + 1), (preloaded, PORT + 1), (preloaded, PORT + 1)):
-        client = start(helper("preload/connect_bound"), PORT, source, stdin=subprocess.PIPE)
-        client.says("^answer came")
+    for start in (Process, preloaded, preloaded):
+        first = start(*client, env=env, stdin=subprocess.PIPE)
+        first.says("^answer came")
         if start is preloaded:
-            check(not group(source), "is in a group:", status())
-            # a second client of that port, elsewhere: refused as without us
-            other = preloaded(helper("preload/connect_bound"), PORT, source)
-            check(other.wait() == 1 and "Address already in use" in other.output(), other.output())
-        client.popen.stdin.close()
-        check(client.wait() == 0, client.output())
-        seen.append(client.output())
+            check(not group(PORT + 1, proto), "is in a group:", status())
+        # another client of that port, while the first uses it: refused as without us
+        other = start(*client, env=env)
+        check(other.wait() == 1, other.output())
+        first.popen.stdin.close()
+        check(first.wait() == 0, first.output())
+        seen.append((first.output(), other.output()))
     check(seen[0] == seen[1] == seen[2], "native and preloaded differ:", seen)
+
+
+for protocol in ("tcp", "udp"):
+    test(60, BOTH, f"a_{protocol}_client_with_a_fixed_source_port_is_untouched")(
+        lambda protocol=protocol: fixed_source_port(protocol)
+    )
 
 
 @test(60, BOTH)

@@ -14,7 +14,7 @@
 #include "../../shim/core/shard.h"
 
 static struct shard one, two;
-static struct fdtab_counter counter, other_counter;
+static struct wire_page counter, other_counter;
 #define MARK	   ((uintptr_t)&counter)
 #define OTHER_MARK ((uintptr_t)&other_counter)
 
@@ -24,7 +24,7 @@ static int empty(void **state)
 	for (unsigned internal = 0; internal < 2; internal++)
 		for (int fd = fdtab_next(0, internal); fd >= 0; fd = fdtab_next(0, internal))
 			fdtab_remove(fd);
-	atomic_store(&counter.accepted, 0);
+	atomic_store(&counter.word, 0);
 	return 0;
 }
 
@@ -111,7 +111,7 @@ static void accepts_are_counted_by_the_mark_with_or_without_its_bits(void **stat
 	fdtab_count(MARK);
 	fdtab_count(MARK | FDTAB_CLAIM);
 	fdtab_count(MARK | FDTAB_INTERNAL);
-	assert_int_equal(atomic_load(&counter.accepted), 3);
+	assert_int_equal(atomic_load(&counter.word) / WIRE_ONE, 3);
 }
 
 static void the_next_descriptor_is_the_lowest_of_its_kind(void **state)

@@ -366,7 +366,7 @@ static void what_a_shard_accepts_is_counted_over_its_generations(void **state)
 		wire_close_fds(sys_get(), &p);
 		fd = open_socket(&w.addr, true);
 		assert_int_equal(join(&c, &w.addr, fd, NULL), 0);
-		*page += 5;
+		*page += 5 * WIRE_ONE;
 		assert_int_equal(look().slot[1].accepted, 5 * generation);
 		assert_int_equal(look().slot[1].generation, generation);
 		close(fd);

@@ -319,6 +319,26 @@ static void messages_out_of_turn_change_nothing(void **state)
 	assert_keeper_works();
 }
 
+static void descriptors_that_nobody_asked_for_are_closed(void **state)
+{
+	static const uint16_t types[] = {WIRE_RESERVE, WIRE_LEAVE, WIRE_CLEAN_EXIT, WIRE_STATUS};
+	struct keeper_client c = connect_as(WIRE_SHARD, -1);
+	struct wire_packet p;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		memset(&p, 0, sizeof(p));
+		if (types[i] == WIRE_RESERVE)
+			p.body.reserve = wanted(tcp(), "works");
+		else
+			p.body.leave.action = WIRE_SHUT_RD;
+		p.fds[0] = p.fds[1] = STDERR_FILENO;
+		p.n_fds = 2;
+		assert_int_equal(ask(&c, types[i], &p), 0);
+	}
+	close(c.fd); /* the fixture waits until the keeper has none of them */
+}
+
 static void a_join_without_a_descriptor_ends_the_connection(void **state)
 {
 	struct addr a = tcp();
@@ -443,6 +463,7 @@ int main(void)
 		KEEPER_TEST(a_pidfd_of_somebody_else_is_refused),
 		KEEPER_TEST(bad_reservations_end_the_connection),
 		KEEPER_TEST(messages_out_of_turn_change_nothing),
+		KEEPER_TEST(descriptors_that_nobody_asked_for_are_closed),
 		KEEPER_TEST(a_join_without_a_descriptor_ends_the_connection),
 		KEEPER_TEST(a_slow_reader_does_not_stop_the_keeper),
 		KEEPER_TEST(another_user_may_claim_by_token_and_nothing_else),

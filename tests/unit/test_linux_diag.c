@@ -29,8 +29,8 @@
 
 enum { NAMESPACE_REFUSED = 77 };
 
-static const struct linux_diag_query query4 = {IPPROTO_TCP, AF_INET, PORT, SEQ};
-static const struct linux_diag_query query6 = {IPPROTO_TCP, AF_INET6, PORT, SEQ};
+static const struct linux_diag_query query4 = {IPPROTO_TCP, AF_INET, PORT, SEQ, 0};
+static const struct linux_diag_query query6 = {IPPROTO_TCP, AF_INET6, PORT, SEQ, 0};
 
 /* A buffer of messages that a test writes. */
 struct out {

@@ -51,7 +51,7 @@ static void deal_one_by_one(size_t n)
 
 static int build(const struct program_key *key, size_t max)
 {
-	return program_build(&table, key, index_of, SLOTS_MAX, insn, max);
+	return program_build(&table, key, index_of, SLOTS_MAX, NULL, 0, insn, max);
 }
 
 static int index_is_slot(void **state)
@@ -132,7 +132,7 @@ static uint32_t run(void)
 /* What the last range returns. */
 static uint32_t last_return(const uint32_t *map, size_t n_map)
 {
-	int n = program_build(&table, &by_flow, map, n_map, insn, PROGRAM_MAX);
+	int n = program_build(&table, &by_flow, map, n_map, NULL, 0, insn, PROGRAM_MAX);
 
 	assert_in_range(n, 1, PROGRAM_MAX);
 	return insn[n - 1].k;

@@ -1,0 +1,110 @@
+/* After a keeper's end: from the next accept on, with the keeper that is there then. */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../util/log.h"
+#include "init.h"
+#include "link.h"
+
+static int64_t monotonic_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* A copy, so that the new keeper and we never write to one page. */
+static int legacy_of(const struct wire_page *page)
+{
+	int fd = memfd_create("sockshard-legacy", MFD_CLOEXEC);
+
+	if (fd == -1)
+		return -errno;
+	if (write(fd, &page->legacy, sizeof(page->legacy)) != (ssize_t)sizeof(page->legacy)) {
+		close(fd);
+		return -EIO;
+	}
+	return fd;
+}
+
+static int claim_again(const struct sys *sys, struct shard *s)
+{
+	struct wire_packet p;
+	int r;
+
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_CLAIM;
+	memcpy(p.body.claim.token, s->token, sizeof(s->token));
+	r = link_ask(sys, s, &p);
+	wire_close_fds(sys, &p);
+	return r;
+}
+
+static int rejoin(const struct sys *sys, struct shard *s, int fd)
+{
+	struct wire_page *old = s->counter;
+	struct wire_packet p;
+	int legacy = legacy_of(old), r;
+
+	if (legacy < 0)
+		return legacy;
+	r = link_reserve(sys, s, true);
+	if (r < 0) {
+		sys->close(legacy);
+		return r;
+	}
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_REJOIN;
+	p.body.rejoin.addr = s->addr;
+	p.body.rejoin.cookie = s->cookie;
+	p.body.rejoin.accepted = atomic_load(&old->word) >> 32;
+	p.fds[0] = fd;
+	p.fds[1] = legacy;
+	p.n_fds = 2;
+	r = link_ask(sys, s, &p);
+	wire_close_fds(sys, &p);
+	sys->close(legacy);
+	if (r < 0) {
+		link_unmap_counter(s);
+		s->counter = old;
+		return r;
+	}
+	memcpy(s->token, p.body.joined.token, sizeof(s->token));
+	fdtab_lock();
+	fdtab_set_mark(s, (uintptr_t)s->counter);
+	fdtab_unlock();
+	return 0;
+}
+
+int link_restore(const struct sys *sys, struct shard *s, int fd)
+{
+	int64_t now;
+	int r;
+
+	if (atomic_load(&init_sandboxed) || s->counter == &fdtab_uncounted)
+		return -EPERM;
+	now = monotonic_ms();
+	if (now < s->retry_at)
+		return -EAGAIN;
+	s->retry_at = now + LINK_RETRY_MS;
+	link_close(sys, s);
+	r = link_open(sys, s, true);
+	if (r < 0)
+		return r;
+	r = claim_again(sys, s);
+	if (r == -ENOENT)
+		r = rejoin(sys, s, fd);
+	if (r < 0)
+		link_close(sys, s);
+	else
+		s->retry_at = 0;
+	if (r < 0)
+		log_debug("the keeper cannot be reached: %s", strerror(-r));
+	else
+		log_info("fd %d: the keeper is there again", fd);
+	return r;
+}
