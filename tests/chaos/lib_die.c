@@ -1,6 +1,8 @@
-/* Preloaded behind ours: the process is killed when it tells the keeper that a given connection is its
- * own now, just before that is sent or just after.
- *   CHAOS_DIE=before|after   CHAOS_DIE_FILE=FILE: dies only who can remove it: one for each FILE made */
+/* Preloaded behind ours: at a shard's question (ASK) or its acknowledgement of a given connection (TAKEN)
+ * something happens, once for each FILE made, to whoever can remove it.
+ *   CHAOS_DIE=ask|before|after|stop   CHAOS_DIE_FILE=FILE
+ * ask: killed before it asks; before, after: killed before or after it acknowledges; stop: the keeper is
+ * stopped before the acknowledgement */
 #include <dlfcn.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -17,33 +19,43 @@ __attribute__((constructor)) static void find(void)
 	*(void **)&next_sendmsg = dlsym(RTLD_NEXT, "sendmsg");
 }
 
-static int is_taken(const struct msghdr *msg)
+static int type_of(const struct msghdr *msg)
 {
 	struct wire_head head;
 
 	if (msg->msg_iovlen < 1 || msg->msg_iov[0].iov_len < sizeof(head))
 		return 0;
 	memcpy(&head, msg->msg_iov[0].iov_base, sizeof(head));
-	return head.magic == WIRE_MAGIC && head.type == WIRE_TAKEN;
+	return head.magic == WIRE_MAGIC ? head.type : 0;
 }
 
-static void die_now(const char *when)
+static int is_time(const char *when)
 {
 	const char *wanted = getenv("CHAOS_DIE"), *file = getenv("CHAOS_DIE_FILE");
 
-	if (wanted && file && strcmp(wanted, when) == 0 && unlink(file) == 0)
-		kill(getpid(), SIGKILL);
+	return wanted && file && strcmp(wanted, when) == 0 && unlink(file) == 0;
+}
+
+static void stop_peer(int fd)
+{
+	struct ucred keeper;
+	socklen_t len = sizeof(keeper);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &keeper, &len) == 0)
+		kill(keeper.pid, SIGSTOP);
 }
 
 ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-	int taken = is_taken(msg);
+	int type = type_of(msg);
 	ssize_t r;
 
-	if (taken)
-		die_now("before");
+	if ((type == WIRE_ASK && is_time("ask")) || (type == WIRE_TAKEN && is_time("before")))
+		kill(getpid(), SIGKILL);
+	if (type == WIRE_TAKEN && is_time("stop"))
+		stop_peer(fd);
 	r = next_sendmsg(fd, msg, flags);
-	if (taken)
-		die_now("after");
+	if (type == WIRE_TAKEN && is_time("after"))
+		kill(getpid(), SIGKILL);
 	return r;
 }

@@ -75,8 +75,10 @@ static void name_of(const struct sockaddr_storage *ss, socklen_t len, bool whole
 	const struct sockaddr_in *v4 = (const struct sockaddr_in *)ss;
 	char address[INET6_ADDRSTRLEN] = "?";
 
-	if (!whole) {
-		snprintf(text, size, "%u", (unsigned)len);
+	if (!whole) { /* what lies behind the room that accept was given must be as it was */
+		bool over = how == SHORT_ADDRESS && v4->sin_addr.s_addr != 0;
+
+		snprintf(text, size, "%u%s", (unsigned)len, over ? "+overwritten" : "");
 		return;
 	}
 	if (ss->ss_family == AF_INET6)

@@ -74,21 +74,23 @@ def all_four_killed_with_queues():
     stop(launcher, PORT)
 
 
+def with_lib_die(when, file, copies=4, mode="level", *words):
+    env = {"LD_PRELOAD": helper("chaos/lib_die"), "CHAOS_DIE": when, "CHAOS_DIE_FILE": file}
+    return run(copies, *argv(mode, *words), env=env)
+
+
 def killed_with_a_gift(when, rounds):
-    """A survivor dies with a given connection in its hand. Returns how many clients got no answer."""
-    where = folder()
-    file = os.path.join(where, "die")
+    """A survivor dies with a nudge or a given connection in its hand. How many clients got no answer?"""
+    file = os.path.join(folder(), "die")
     missing = 0
-    launcher = run(4, *argv("level"), env={
-        "LD_PRELOAD": helper("chaos/lib_die"),
-        "CHAOS_DIE": when, "CHAOS_DIE_FILE": file,
-    })
+    launcher = with_lib_die(when, file)
     for turn in range(rounds):
         slot = turn % 4
         pids = {s: m["pid"] for s, m in until_live(4, PORT).items()}
         clients = wait_in_queue(slot, 12, connect, PORT)
         launcher.signal(signal.SIGSTOP)
         write(file, "")
+        begin = time.monotonic()
         os.kill(pids[slot], signal.SIGKILL)
         until(10, "a survivor's death", lambda: not os.path.exists(file))
         for client in clients:
@@ -97,12 +99,22 @@ def killed_with_a_gift(when, rounds):
             except Failure as failure:
                 check("reset" in str(failure) or "got b''" in str(failure), failure)
                 missing += 1
+        print(f"{when}: the last answer after {time.monotonic() - begin:.3f} s", flush=True)
         launcher.signal(signal.SIGCONT)
-        until(20, "new processes", lambda: len(set(live_pids(PORT).values()) - set(pids.values())) >= 2)
+        until(20, "new processes",
+              lambda: len(set(live_pids(PORT).values()) - set(pids.values())) >= 2)
     until_live(4, PORT)
     check(status_lost() == 0 and group(PORT)["steered"], status())
     stop(launcher, PORT)
     return missing
+
+
+@test(pick(300, 60))
+def a_survivor_killed_with_a_nudge_loses_nothing():
+    rounds = pick(40, 4)
+    missing = killed_with_a_gift("ask", rounds)
+    print(f"{rounds} survivors killed before they asked: {missing} clients without an answer")
+    check(missing == 0, missing)
 
 
 @test(pick(300, 60))
@@ -119,6 +131,63 @@ def a_survivor_killed_after_it_acknowledged_loses_only_its_own():
     missing = killed_with_a_gift("after", rounds)
     print(f"{rounds} survivors killed after the acknowledgement: {missing} clients without an answer")
     check(missing <= rounds, missing)
+
+
+@test(60)
+def a_keeper_stopped_before_an_acknowledgement_loses_nothing():
+    """The shard gives up waiting for the keeper's answer, and the keeper reads the word all the same."""
+    file = os.path.join(folder(), "die")
+    launcher = with_lib_die("stop", file)
+    pids = {s: m["pid"] for s, m in until_live(4, PORT).items()}
+    keeper = status()["keeper"]["pid"]
+    clients = wait_in_queue(0, 12, connect, PORT)
+    launcher.signal(signal.SIGSTOP)
+    write(file, "")
+    os.kill(pids[0], signal.SIGKILL)
+    until(10, "a stopped keeper", lambda: not os.path.exists(file) and state(keeper) == "T")
+    time.sleep(2)  # twice the deadline of a question
+    os.kill(keeper, signal.SIGCONT)
+    words = answers(clients)
+    print(f"{len(words)} of 12 answered")
+    check(status_lost() == 0, status())
+    launcher.signal(signal.SIGCONT)
+    until_live(4, PORT)
+    stop(launcher, PORT)
+
+
+@test(60)
+def who_waits_first_is_given_first():
+    launcher = run(2, *argv("block", "work=20"))
+    pids = {s: m["pid"] for s, m in until_live(2, PORT).items()}
+    clients = wait_in_queue(0, 30, connect, PORT)
+    launcher.signal(signal.SIGSTOP)
+    os.kill(pids[0], signal.SIGKILL)
+    clients[0].answered(20)
+    before = sum(c.answered() for c in clients[1:])
+    print(f"{before} of the 29 behind the first were answered before it")
+    answers(clients)
+    check(before <= 4, before, "overtook the first")  # nudges and gifts on their way at a time
+    launcher.signal(signal.SIGCONT)
+    until_live(2, PORT)
+    stop(launcher, PORT)
+
+
+@test(60)
+def half_open_ones_of_a_dead_shard_are_answered():
+    """TCP_DEFER_ACCEPT: clients that have not spoken yet wait in no queue when their shard dies."""
+    launcher = run(4, *argv("level", "defer"))
+    pids = {s: m["pid"] for s, m in until_live(4, PORT).items()}
+    clients = [Client(PORT, speak=False) for _ in range(60)]
+    for slot in (0, 1):
+        os.kill(pids[slot], signal.SIGKILL)
+    until(20, "new processes", lambda: len(set(live_pids(PORT).values()) - set(pids.values())) == 2)
+    time.sleep(6)  # longer than the keeper keeps a socket that has nothing left to hold it for
+    for client in clients:
+        client.speak()
+    words = answers(clients)
+    print(f"{len(words)} of 60 answered")
+    check(status_lost() == 0, status())
+    stop(launcher, PORT)
 
 
 main()

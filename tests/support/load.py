@@ -199,7 +199,7 @@ class KeeperKiller:
 class Client:
     """One connection whose request is sent; the answer is asked for later."""
 
-    def __init__(self, port, host="127.0.0.1", source=None, device=None):
+    def __init__(self, port, host="127.0.0.1", source=None, speak=True):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -210,6 +210,10 @@ class Client:
         self.host = host
         self.socket.connect((host, port))
         self.name = self.socket.getsockname()
+        if speak:
+            self.speak()
+
+    def speak(self):
         self.socket.sendall(f"{self.name[1]}\n".encode())
 
     def answered(self, seconds=0):
