@@ -201,5 +201,23 @@ chaos: deps
 .PHONY: chaos
 # --- chaos end
 
+# --- bench begin
+# What sockshard costs, beside the same without it. Prints a table; nothing here passes or fails.
+BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
+
+bench-short: all $(BENCH)
+	@BUILD='$(abspath $(BUILD))' tests/bench/run
+
+bench: all $(BENCH)
+	@BUILD='$(abspath $(BUILD))' tests/bench/run --long
+
+$(BENCH): $(BUILD)/%: %.c $(wildcard tests/bench/*.h)
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) -std=gnu11 -O2 -g $(WARN) -D_GNU_SOURCE \
+	  $(if $(filter lib_%,$(notdir $*)),-shared -fPIC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
+
+.PHONY: bench bench-short
+# --- bench end
+
 .PHONY: all clean
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -1,6 +1,7 @@
-/* Ends its only listener in one of many ways and says so; then waits for the end of stdin. Nobody may be
- * left listening.  close_frees PORT close|range|closefrom|syscall|dup2|shutdown|connect */
+/* Serves until a line comes on stdin; ends its only listener in one of many ways and says so; then waits
+ * for the end of stdin.  close_frees PORT close|range|closefrom|syscall|dup2|shutdown|connect */
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/syscall.h>
 
 #include "victim.h"
@@ -29,16 +30,23 @@ static int end(int fd, const char *how)
 int main(int argc, char **argv)
 {
 	int port = victim_port(argc, argv), fd;
+	struct pollfd fds[2] = {{.fd = 0, .events = POLLIN}, {.events = POLLIN}};
 	char c;
 
 	if (argc < 3)
 		return 2;
 	fd = victim_listen(port);
 	victim_ready();
-	victim_serve(fd, 1);
+	fds[1].fd = fd;
+	while (poll(fds, 2, -1) > 0 && !fds[0].revents)
+		victim_serve(fd, 1);
+	if (read(0, &c, 1) != 1)
+		die("stdin");
 	if (end(fd, argv[2]) < 0)
 		die(argv[2]);
 	printf("closed\n");
 	fflush(stdout);
-	return read(0, &c, 1) < 0;
+	while (read(0, &c, 1) > 0)
+		;
+	return 0;
 }

@@ -188,12 +188,18 @@ def port_is_free(port=PORT):
         return True
 
 
+def end_listener(server):
+    server.popen.stdin.write(b"\n")
+    server.popen.stdin.flush()
+    server.says("^closed")
+
+
 def ends_its_last_listener(how):
     server = preloaded(helper("preload/close_frees"), PORT, how, stdin=subprocess.PIPE)
     server.says("^ready")
     until_live(1, PORT)
     ask()
-    server.says("^closed")
+    end_listener(server)
     check(refuses(PORT), "somebody still listens; status:", status())
     if how not in ("shutdown", "connect"):  # then the address is still the server's
         check(port_is_free(), "the port is still taken; status:", status())
@@ -201,9 +207,27 @@ def ends_its_last_listener(how):
     check(server.wait() == 0, server.output())
 
 
+def ends_one_of_four(how):
+    first = preloaded(helper("preload/close_frees"), PORT, how, stdin=subprocess.PIPE)
+    first.says("^ready")  # the first of the kernel's array: the last one moves into its place
+    for _ in range(3):
+        preloaded(helper("preload/simple"), PORT).says("^ready")
+    until_live(4, PORT)
+    before = {source: int(tcp(PORT, source=source)) for source in range(20000, 20300)}
+    end_listener(first)
+    check(len(live(PORT)) == 3, "not three live slots:", status())
+    after = {source: int(tcp(PORT, source=source)) for source in before}
+    moved = [s for s in before if before[s] != after[s] and before[s] != first.pid]
+    check(not moved, f"{len(moved)} flows of the others moved; status:", status())
+    check(first.pid not in after.values(), "it still serves")
+
+
 for way in ("close", "range", "closefrom", "syscall", "dup2", "shutdown", "connect"):
     test(60, BOTH, f"ending_the_last_listener_by_{way}_frees_the_port_at_once")(
         lambda way=way: ends_its_last_listener(way)
+    )
+    test(60, BOTH, f"ending_one_of_four_by_{way}_moves_only_its_flows")(
+        lambda way=way: ends_one_of_four(way)
     )
 
 
