@@ -354,11 +354,26 @@ void give_take_all(struct keeper *k, int member)
 
 /* --- the shard's side of it */
 
+/* Who waits longest is given first: else a steady stream of others would overtake it for ever. */
+static int oldest_gift(const struct keeper *k, int group)
+{
+	int oldest = NONE;
+
+	for (int i = 0; i < GIFTS_MAX; i++) {
+		const struct gift *g = &k->gifts[i];
+
+		if (g->used && g->group == group && g->conn == NONE &&
+		    (oldest == NONE || (int32_t)(g->id - k->gifts[oldest].id) < 0))
+			oldest = i;
+	}
+	return oldest;
+}
+
 void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct wire_given *ret,
                  int *ret_fd)
 {
 	struct conn *c = &k->conn[conn];
-	int group = c->group, nudge = find_nudge(k, group, &ask->peer, &ask->local);
+	int group = c->group, nudge = find_nudge(k, group, &ask->peer, &ask->local), gift;
 
 	memset(ret, 0, sizeof(*ret));
 	*ret_fd = NONE;
@@ -368,16 +383,12 @@ void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct 
 	if (k->nudges[nudge].member != NONE)
 		k->members[k->nudges[nudge].member].deaf = 0;
 	end_nudge(k, nudge);
-	for (int i = 0; i < GIFTS_MAX; i++) {
-		struct gift *g = &k->gifts[i];
-
-		if (!g->used || g->group != group || g->conn != NONE)
-			continue;
-		g->conn = conn;
-		ret->gift = g->id;
-		*ret_fd = g->fd;
+	gift = oldest_gift(k, group);
+	if (gift == NONE)
 		return;
-	}
+	k->gifts[gift].conn = conn;
+	ret->gift = k->gifts[gift].id;
+	*ret_fd = k->gifts[gift].fd;
 }
 
 int give_taken(struct keeper *k, int conn, uint32_t gift)
