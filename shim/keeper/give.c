@@ -414,6 +414,13 @@ void give_conn_ended(struct keeper *k, int conn)
 			k->gifts[i].conn = NONE;
 }
 
+void give_member_died(struct keeper *k, int member)
+{
+	for (int i = 0; i < NUDGES_MAX; i++)
+		if (k->nudges[i].used && k->nudges[i].member == member)
+			k->nudges[i].gave_up = true;
+}
+
 void give_member_ended(struct keeper *k, int member)
 {
 	for (int i = 0; i < NUDGES_MAX; i++)

@@ -539,6 +539,7 @@ static void orphaned(struct keeper *k, int member, bool on_purpose)
 	if (m->state != WIRE_ORPHAN)
 		m->idle_since = k->now;
 	m->state = WIRE_ORPHAN;
+	give_member_died(k, member);
 	m->watch_at = NEVER;
 	m->condemned = false;
 	if (k->now >= m->hold_until) {
