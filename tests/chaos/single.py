@@ -51,6 +51,33 @@ for _mode in ("block", "edge", "oneshot"):
     test(60, name=f"one_shard_{_mode}")(lambda mode=_mode: one_shard(mode))
 
 
+@test(60)
+def killed_again_while_its_old_queue_is_given():
+    """n = 1: the restarted shard dies as well, five times, while what waited is being given to it."""
+    launcher = run(1, *argv("level", "work=20"))
+    until_live(1, PORT)
+    clients = wait_in_queue(0, 100, connect, PORT)
+    deaths = [Death(live_pids(PORT)[0], PORT)]
+    for _ in range(5):
+        until(20, "a new process", lambda: live_pids(PORT).get(0, deaths[-1].pid) != deaths[-1].pid)
+        done = sum(c.answered() for c in clients)
+        until(20, "more answers", lambda: sum(c.answered() for c in clients) > done + 3)
+        deaths.append(Death(live_pids(PORT)[0], PORT))
+    own, missing = 0, []
+    for client in clients:
+        try:
+            client.answer()
+        except Failure as failure:
+            if any((4, client.name[1]) in d.own for d in deaths):
+                own += 1
+            else:
+                missing.append(str(failure))
+    print(f"{len(clients)} waited, {own} were the killed processes' own, {len(missing)} lost")
+    check(not missing, f"{len(missing)} lost: {missing[:3]}")
+    check(own <= len(deaths) and status_lost() == 0, own, status())
+    stop(launcher, PORT)
+
+
 @test(90)
 def all_four_killed_with_queues():
     launcher = run(4, *argv("level"))
