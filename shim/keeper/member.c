@@ -179,6 +179,17 @@ static bool others_live(const struct keeper *k, int member)
 	return false;
 }
 
+/* A slot without a process is held for its next one, which can be given what waits elsewhere too. */
+static bool others_return(const struct keeper *k, int member)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (i != member && k->members[i].used &&
+		    k->members[i].group == k->members[member].group &&
+		    k->members[i].state == WIRE_ORPHAN)
+			return true;
+	return false;
+}
+
 /* Nothing waits in it, and no handshake can end in it any more. */
 static bool is_drained(struct keeper *k, int member)
 {
@@ -620,7 +631,7 @@ void member_evict_due(struct keeper *k, int member)
 
 	if (member_queue(k, m) > 0)
 		give_pump(k, group);
-	if (others_live(k, member) && !is_drained(k, member))
+	if ((others_live(k, member) || others_return(k, member)) && !is_drained(k, member))
 		return;
 	(void)group_list(k, group);
 	release(k, member);
