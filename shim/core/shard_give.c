@@ -9,6 +9,8 @@
 #include "link.h"
 #include "shard.h"
 
+#define TAKE_TRIES 100
+
 static int end_of(const struct sys *sys, int fd, bool peer, struct sockaddr_storage *ss, socklen_t *len,
                   struct addr *ret)
 {
@@ -50,18 +52,22 @@ static int set_flags(const struct sys *sys, int fd, int flags)
 	return 0;
 }
 
-/* The gift is ours only after the keeper has heard so: two servers must never hold one client. */
+/* The gift is ours only after the keeper has heard so: two servers must never hold one client. A keeper
+ * that is late with its answer reads our word before the end of our connection, and gives it to nobody
+ * else: then it is ours too. */
 static int take(const struct sys *sys, struct shard *s, uint32_t gift)
 {
 	struct wire_packet p;
-	int r;
+	int r, tries = 0;
 
-	memset(&p, 0, sizeof(p));
-	p.head.type = WIRE_TAKEN;
-	p.body.given.gift = gift;
-	r = link_ask(sys, s, &p);
-	wire_close_fds(sys, &p);
-	return r;
+	do { /* another thread's question may be under way */
+		memset(&p, 0, sizeof(p));
+		p.head.type = WIRE_TAKEN;
+		p.body.given.gift = gift;
+		r = link_ask(sys, s, &p);
+		wire_close_fds(sys, &p);
+	} while (r == -EBUSY && s->keeper.fd >= 0 && ++tries < TAKE_TRIES);
+	return r == -ETIMEDOUT ? 0 : r;
 }
 
 static int ask(const struct sys *sys, struct shard *s, int accepted, struct wire_packet *ret)
