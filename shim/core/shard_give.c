@@ -97,7 +97,7 @@ static bool must_restore(const struct sys *sys, const struct shard *s)
 }
 
 int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *addr, socklen_t *len,
-                int flags)
+                socklen_t room, int flags)
 {
 	struct shard *s = init_is_self() ? shard_get(sys, fd) : NULL;
 	struct sockaddr_storage peer;
@@ -126,7 +126,7 @@ int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *ad
 		goto out;
 	}
 	if (addr && len) {
-		memcpy(addr, &peer, *len < peer_len ? *len : peer_len);
+		memcpy(addr, &peer, room < peer_len ? room : peer_len);
 		*len = peer_len;
 	}
 	(void)fdtab_count((uintptr_t)s->counter);
