@@ -42,6 +42,7 @@ int hook_given(const struct sys *sys, int fd, int accepted, struct sockaddr *add
 	struct hook_frame f;
 
 	for (;;) {
+		uintptr_t mark;
 		int r;
 
 		if (!hook_enter(&f))
@@ -52,10 +53,9 @@ int hook_given(const struct sys *sys, int fd, int accepted, struct sockaddr *add
 		/* A nudge without a gift: on with what the server wants, signals and all. */
 		if (addr && len)
 			*len = room;
+		mark = hook_accepts(sys, fd); /* another thread may close it meanwhile */
 		r = sys->accept4(fd, addr, len, flags);
-		if (r < 0)
-			return r;
-		if (!fdtab_count(fdtab_peek(fd)))
+		if (r < 0 || !mark || !fdtab_count(mark))
 			return r;
 		accepted = r;
 	}
