@@ -188,13 +188,17 @@ int group_list(struct keeper *k, int group)
 	return r < 0 ? r : 0;
 }
 
-/* A SYN-ACK is sent again after 1, 3, 7 ... seconds (tcp_synack_retries): retries tell the age. */
-static bool may_be_older(const struct os_listener *half_open, int64_t ms)
+/* A SYN-ACK is sent again after 1, 3, 7 ... seconds (tcp_synack_retries): retries tell the age. But while
+ * a deferred client has not spoken none is sent (syn_ack_recalc in inet_connection_sock.c): the first one
+ * after the time of deferring ends the wait; once more as long, should that be lost. */
+static bool may_be_older(const struct os_listener *half_open, int64_t ms, int defer_seconds)
 {
+	if (defer_seconds > 0 && ms < (2 * (int64_t)defer_seconds + 1) * 1000)
+		return true;
 	return (INT64_C(1000) << (half_open->retries + 1)) > ms;
 }
 
-int group_half_open(struct keeper *k, int group, int64_t idle_ms)
+int group_half_open(struct keeper *k, int group, int64_t idle_ms, int defer_seconds)
 {
 	const struct group *g = &k->groups[group];
 	int n, count = 0;
@@ -203,7 +207,7 @@ int group_half_open(struct keeper *k, int group, int64_t idle_ms)
 		return -ENOTSUP;
 	n = k->os->half_open(k->diag, g->addr.port, listed, LISTENERS_MAX);
 	for (int i = 0; i < n; i++)
-		count += may_be_older(&listed[i], idle_ms);
+		count += may_be_older(&listed[i], idle_ms, defer_seconds);
 	return n < 0 ? n : count;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -199,7 +200,7 @@ static bool is_drained(struct keeper *k, int member)
 
 	if (member_queue(k, m) > 0)
 		return false;
-	half_open = group_half_open(k, m->group, idle_ms);
+	half_open = group_half_open(k, m->group, idle_ms, get_int(k, m->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT));
 	return half_open < 0 ? idle_ms >= EVICT_MS : half_open == 0;
 }
 
