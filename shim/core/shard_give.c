@@ -96,6 +96,19 @@ static bool must_restore(const struct sys *sys, const struct shard *s)
 	return sys->poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR));
 }
 
+/* Would accept(2) wait now? A server that polled first does not expect that, and may have more to do: it
+ * gets the empty nudge itself then, as a client that has hung up. */
+static bool would_wait(const struct sys *sys, int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int flags;
+
+	if (atomic_load(&init_sandboxed))
+		return false;
+	flags = sys->fcntl(fd, F_GETFL);
+	return flags != -1 && !(flags & O_NONBLOCK) && sys->poll(&p, 1, 0) == 0;
+}
+
 int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *addr, socklen_t *len,
                 socklen_t room, int flags)
 {
@@ -113,12 +126,16 @@ int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *ad
 		wire_close_fds(sys, &p);
 		goto out;
 	}
-	swallow(sys, accepted, s);
-	r = -ECANCELED;
 	if (p.body.given.gift == 0 || p.n_fds != 1) {
 		wire_close_fds(sys, &p);
+		if (would_wait(sys, fd))
+			goto out;
+		swallow(sys, accepted, s);
+		r = -ECANCELED;
 		goto out;
 	}
+	swallow(sys, accepted, s);
+	r = -ECANCELED;
 	given = p.fds[0];
 	if (!is_connection(sys, given, &peer, &peer_len) || set_flags(sys, given, flags) < 0 ||
 	    take(sys, s, p.body.given.gift) < 0) {

@@ -1,7 +1,7 @@
 /* A server that knows nothing of us, with every usual way to wait for connections. One connection at
  * a time and thread: reads a line, works, answers, closes.
  *   server ADDRESS PORT MODE [WORD...]
- * MODE: block; poll, select (then a blocking accept); level, edge (epoll, non-blocking);
+ * MODE: block; poll, select (then a blocking accept); two (poll of two ports, PORT and PORT + 1); level, edge (epoll, non-blocking);
  *       exclusive (threads with an epoll each, EPOLLEXCLUSIVE); oneshot (threads on one epoll)
  * WORD: work=MS backlog=N threads=N defer v6only device=NAME
  *       accept=plain|null|short|flags (flags: accept4 with SOCK_NONBLOCK and SOCK_CLOEXEC)
@@ -37,7 +37,7 @@ struct client {
 	socklen_t len;
 };
 
-static int listener, shared_poller;
+static int listener, second, shared_poller;
 static enum how how;
 static int work_ms;
 
@@ -158,6 +158,24 @@ static void *serve_poll(void *unused)
 	return unused;
 }
 
+/* Whoever blocks in accept at one of them leaves the other alone. */
+static void *serve_two(void *unused)
+{
+	struct pollfd p[2] = {{.fd = listener, .events = POLLIN}, {.fd = second, .events = POLLIN}};
+	struct client c;
+
+	for (;;) {
+		if (poll(p, 2, -1) < 1)
+			continue;
+		for (int i = 0; i < 2; i++) {
+			listener = p[i].fd;
+			if (p[i].revents && take(&c))
+				serve(&c);
+		}
+	}
+	return unused;
+}
+
 static void *serve_select(void *unused)
 {
 	struct client c;
@@ -255,6 +273,7 @@ static const struct mode {
 	int threads;
 } modes[] = {
 	{"block", serve_blocking, true, 1},    {"poll", serve_poll, true, 1},
+	{"two", serve_two, true, 1},
 	{"select", serve_select, true, 1},     {"level", serve_level, false, 1},
 	{"edge", serve_edge, false, 1},        {"exclusive", serve_exclusive, false, 3},
 	{"oneshot", serve_oneshot, false, 3},
@@ -317,6 +336,14 @@ static void read_word(const char *word, int *backlog, int *threads)
 		fprintf(stderr, "server: bad word %s\n", word), exit(2);
 }
 
+static void begin_listening(const struct sockaddr_storage *address, socklen_t len, int backlog)
+{
+	if (bind(listener, (const struct sockaddr *)address, len) < 0)
+		die("bind");
+	if (listen(listener, backlog) < 0)
+		die("listen");
+}
+
 int main(int argc, char **argv)
 {
 	const struct mode *mode;
@@ -338,10 +365,15 @@ int main(int argc, char **argv)
 		die("socket");
 	for (int i = 4; i < argc; i++)
 		read_word(argv[i], &backlog, &threads);
-	if (bind(listener, (struct sockaddr *)&address, len) < 0)
-		die("bind");
-	if (listen(listener, backlog) < 0)
-		die("listen");
+	begin_listening(&address, len, backlog);
+	if (mode->loop == serve_two) {
+		int first = listener;
+
+		((struct sockaddr_in *)&address)->sin_port = htons((uint16_t)(atoi(argv[2]) + 1));
+		second = listener = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		begin_listening(&address, len, backlog);
+		listener = first;
+	}
 	if (mode->loop == serve_oneshot)
 		shared_poller = make_poller(EPOLLIN | EPOLLONESHOT);
 	printf("ready\n");

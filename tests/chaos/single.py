@@ -200,6 +200,29 @@ def who_waits_first_is_given_first():
 
 
 @test(60)
+def a_late_nudge_does_not_stop_a_server_that_polls():
+    """A frozen server gets nudges, another the connections; then it polls, and accepts no client."""
+    launcher = run(3, *argv("two"))
+    pids = {s: m["pid"] for s, m in until_live(3, PORT).items()}
+    until_live(3, PORT + 1)
+    clients = wait_in_queue(0, 12, connect, PORT)
+    freeze_all(pids[1])
+    launcher.signal(signal.SIGSTOP)
+    os.kill(pids[0], signal.SIGKILL)
+    answers(clients)  # by slot 2 alone, once the nudges before slot 1 are waited for no longer
+    os.kill(pids[1], signal.SIGCONT)
+    others = [Client(PORT + 1) for _ in range(40)]
+    deadline = time.monotonic() + 10
+    silent = [c for c in others if not c.answered(max(0, deadline - time.monotonic()))]
+    print(f"{len(silent)} of 40 clients of the other port without an answer")
+    check(not silent, f"{len(silent)} of 40 clients of the other port hang")
+    check({w[1] for w in answers(others)} == {"1", "2"})
+    launcher.signal(signal.SIGCONT)
+    until_live(3, PORT)
+    stop(launcher, PORT, PORT + 1)
+
+
+@test(60)
 def half_open_ones_of_a_dead_shard_are_answered():
     """TCP_DEFER_ACCEPT: clients that have not spoken yet wait in no queue when their shard dies."""
     launcher = run(4, *argv("level", "defer"))
