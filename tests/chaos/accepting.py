@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A given connection is what accept would have returned: addresses, flags, whatever way the server waits."""
+"""A given connection is what accept would have returned: addresses and flags, whatever way the
+server waits."""
 
 import os
 import signal

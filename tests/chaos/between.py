@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A server that dies only between connections loses none: no failure of any kind, whoever was killed."""
+"""A server that dies only between connections loses none: no failure of any kind."""
 
 import os
 import random

@@ -141,7 +141,7 @@ public class Hello {
     return [need("java"), *flags, "-cp", where, "Hello", PORT], {"mode": "http"}
 
 
-SERVERS = {  # name: (how to start it, connections of the long form, of the short form; 0: not in it)
+SERVERS = {  # name: (how to start it, connections of the long form, of the short one; 0: none)
     "block": (lambda: server("block"), 12000, 1500),
     "poll_ipv6": (lambda: server("poll", "v6only", address="::"), 8000, 0),
     "select_dual_stack": (lambda: server("select", address="::"), 8000, 0),
@@ -185,7 +185,8 @@ def say(what, name, result, deaths, missing):
     own = sum(failed(result).values()) - len(missing)
     print(f"{what} {name}: {result['total']} connections, {len(deaths)} kills, {len(missing)} lost "
           f"{kinds(missing)}, {own} of the killed processes' own, p50 {result['p50_ms']} ms, "
-          f"p99 {result['p99_ms']} ms, max {result['max_ms']} ms, {result['seconds']} s", flush=True)
+          f"p99 {result['p99_ms']} ms, max {result['max_ms']} ms, {result['seconds']} s",
+          flush=True)
 
 
 def storm(name):

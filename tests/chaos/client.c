@@ -1,8 +1,8 @@
-/* A load client that tells what became of every connection: many at a time, one request each. Failures
- * go to a log with the client's own port and times, so that the driver can tell whose they were.
- *   client [-a ADDRESS]... -p PORT [-c AT A TIME] [-n TOTAL | -t SECONDS] [-m http|line|raw] [-q QUESTION]
- *          [-e ENDING] [-T TIMEOUT MS] [-s SLOW MS] [-o LOG]
- * http: a complete reply 200; line: exactly one line that begins with the number sent, then the end;
+/* A load client that tells what became of every connection: many at a time, one request each.
+ * Failures go to a log with the client's own port and times, so that the driver can tell whose.
+ *   client [-a ADDRESS]... -p PORT [-c AT A TIME] [-n TOTAL | -t SECONDS] [-m http|line|raw]
+ *          [-q QUESTION] [-e ENDING] [-T TIMEOUT MS] [-s SLOW MS] [-o LOG]
+ * http: a complete reply 200; line: one line that begins with the number sent, then the end;
  * raw: QUESTION (\r \n \\ are understood), and a reply that ends with ENDING.
  * TERM: no new ones. The log has a line for each failed or slow connection:
  *   OUTCOME FAMILY PORT BEGIN END BYTES      times in ns of CLOCK_MONOTONIC; bytes received
@@ -116,9 +116,9 @@ static void finish(struct conn *c, enum outcome outcome)
 	if (outcome == OK && took >= options.slow_ns)
 		slow++;
 	if (outcome != OK || took >= options.slow_ns)
-		fprintf(failures, "%s %d %d %lld %lld %zu\n", outcome == OK ? "slow" : names[outcome],
-		        c->family == AF_INET6 ? 6 : 4, c->port, (long long)c->begin, (long long)now,
-		        c->got);
+		fprintf(failures, "%s %d %d %lld %lld %zu\n",
+		        outcome == OK ? "slow" : names[outcome], c->family == AF_INET6 ? 6 : 4,
+		        c->port, (long long)c->begin, (long long)now, c->got);
 	if (c->fd >= 0)
 		close(c->fd);
 	c->fd = -1;
@@ -218,7 +218,9 @@ static enum outcome judge_line(const struct conn *c, bool end)
 		return OUTCOMES;
 	if (!line_end)
 		return SHORT;
-	if (strtoull(c->reply, &number_end, 10) != c->id || *number_end != ' ' || line_end[1] != '\0')
+	if (strtoull(c->reply, &number_end, 10) != c->id || *number_end != ' ')
+		return WRONG;
+	if (line_end[1] != '\0')
 		return WRONG;
 	return OK;
 }
@@ -324,8 +326,8 @@ static void report(int64_t took)
 		printf("\"%s\": %llu, ", names[i], (unsigned long long)count[i]);
 	printf("\"total\": %llu, \"slow\": %llu, \"seconds\": %.2f, ", (unsigned long long)ended,
 	       (unsigned long long)slow, (double)took / 1e9);
-	printf("\"p50_ms\": %.3f, \"p99_ms\": %.3f, \"max_ms\": %.3f}\n", part_ms(0.5), part_ms(0.99),
-	       part_ms(1));
+	printf("\"p50_ms\": %.3f, \"p99_ms\": %.3f, \"max_ms\": %.3f}\n", part_ms(0.5),
+	       part_ms(0.99), part_ms(1));
 }
 
 static void unescape(const char *text, char *ret, size_t size)

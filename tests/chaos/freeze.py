@@ -60,7 +60,7 @@ if LONG:
 
 
 def busy(stuck_ms, seconds):
-    """Answered within the time by four that take 1.5 s for each, and the states they were seen in."""
+    """Answered within the time by four that take 1.5 s for each, and the states seen."""
     server = [helper("chaos/server"), "127.0.0.1", PORT, "block", "work=1500"]
     launcher = run(COPIES, *server, options=["-p", f"tcp/*:{PORT}=balance,stuck={stuck_ms}"])
     until_live(COPIES, PORT)

@@ -1,8 +1,8 @@
-/* Preloaded behind ours: at a shard's question (ASK) or its acknowledgement of a given connection (TAKEN)
- * something happens, once for each FILE made, to whoever can remove it.
+/* Preloaded behind ours: at a shard's question (ASK) or its acknowledgement of a given connection
+ * (TAKEN) something happens, once for each FILE made, to whoever can remove it.
  *   CHAOS_DIE=ask|before|after|stop   CHAOS_DIE_FILE=FILE
- * ask: killed before it asks; before, after: killed before or after it acknowledges; stop: the keeper is
- * stopped before the acknowledgement */
+ * ask: killed before it asks; before, after: killed before or after it acknowledges; stop: the
+ * keeper is stopped before the acknowledgement */
 #include <dlfcn.h>
 #include <signal.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* Bad peers of the keeper. Every command ends with 0 when the keeper did what it must.
- *   peer fuzz N SEED UID    N messages, from well-formed ones in a likely order to noise, with descriptors
+ *   peer fuzz N SEED UID    N messages, from well-formed ones in a likely order to noise
  *   peer silent N UID       N connections that say nothing: until the keeper has closed them all
  *   peer connects N UID     N connections, one after another; every second one says HELLO
  *   peer crowd N UID        N connections at a time, then all are closed
@@ -477,7 +477,8 @@ static int kinds(uint16_t port)
 static int foreign(void)
 {
 	static const uint16_t types[] = {WIRE_RESERVE, WIRE_JOIN, WIRE_REGISTER, WIRE_STATUS,
-	                                 WIRE_STOPPING, WIRE_OWN_PROGRAM, WIRE_ASK, WIRE_TAKEN, WIRE_CLAIM};
+	                                 WIRE_STOPPING, WIRE_OWN_PROGRAM, WIRE_ASK, WIRE_TAKEN,
+	                                 WIRE_CLAIM};
 	struct wire_packet p;
 	int bad = 0;
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Whatever talks to the keeper: it lives on, forgets nothing, leaks nothing, and shards are served."""
+"""Whatever talks to the keeper: it lives on, forgets and leaks nothing, and shards are served."""
 
 import os
 import sys

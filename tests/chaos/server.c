@@ -1,7 +1,8 @@
-/* A server that knows nothing of us, with every usual way to wait for connections. One connection at
- * a time and thread: reads a line, works, answers, closes.
+/* A server that knows nothing of us, with every usual way to wait for connections. One connection
+ * at a time and thread: reads a line, works, answers, closes.
  *   server ADDRESS PORT MODE [WORD...]
- * MODE: block; poll, select (then a blocking accept); two (poll of two ports, PORT and PORT + 1); level, edge (epoll, non-blocking);
+ * MODE: block; poll, select (then a blocking accept); two (poll of PORT and PORT + 1);
+ *       level, edge (epoll, non-blocking);
  *       exclusive (threads with an epoll each, EPOLLEXCLUSIVE); oneshot (threads on one epoll)
  * WORD: work=MS backlog=N threads=N defer v6only device=NAME
  *       accept=plain|null|short|flags (flags: accept4 with SOCK_NONBLOCK and SOCK_CLOEXEC)
@@ -69,7 +70,8 @@ static bool take(struct client *c)
 	return c->fd >= 0;
 }
 
-static void name_of(const struct sockaddr_storage *ss, socklen_t len, bool whole, char *text, size_t size)
+static void name_of(const struct sockaddr_storage *ss, socklen_t len, bool whole, char *text,
+                    size_t size)
 {
 	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)ss;
 	const struct sockaddr_in *v4 = (const struct sockaddr_in *)ss;
@@ -113,7 +115,8 @@ static bool read_line(int fd, char *line, size_t size)
 
 static void serve(const struct client *c)
 {
-	static const char page[] = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n";
+	static const char page[] =
+		"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n";
 	struct timespec work = {.tv_sec = work_ms / 1000, .tv_nsec = work_ms % 1000 * 1000000L};
 	const char *slot = getenv("SOCKSHARD_SLOT");
 	char line[512], answer[1024], said[80], peer[80] = "?";
@@ -129,8 +132,9 @@ static void serve(const struct client *c)
 		if (strncmp(line, "GET ", 4) == 0)
 			snprintf(answer, sizeof(answer), "%s", page);
 		else
-			snprintf(answer, sizeof(answer), "%s %s %d %s %s %d %d\n", line, slot ? slot : "-",
-			         (int)getpid(), said, peer, !!(fcntl(c->fd, F_GETFL) & O_NONBLOCK),
+			snprintf(answer, sizeof(answer), "%s %s %d %s %s %d %d\n", line,
+			         slot ? slot : "-", (int)getpid(), said, peer,
+			         !!(fcntl(c->fd, F_GETFL) & O_NONBLOCK),
 			         !!(fcntl(c->fd, F_GETFD) & FD_CLOEXEC));
 		send(c->fd, answer, strlen(answer), MSG_NOSIGNAL);
 	}
@@ -317,7 +321,8 @@ static void set(int level, int name, const void *value, socklen_t len)
 static void read_word(const char *word, int *backlog, int *threads)
 {
 	static const char *const accepts[] = {
-		[PLAIN] = "plain", [NO_ADDRESS] = "null", [SHORT_ADDRESS] = "short", [FLAGS] = "flags"};
+		[PLAIN] = "plain", [NO_ADDRESS] = "null", [SHORT_ADDRESS] = "short",
+		[FLAGS] = "flags"};
 	int on = 1, seconds = 5;
 
 	if (sscanf(word, "work=%d", &work_ms) == 1 || sscanf(word, "backlog=%d", backlog) == 1 ||

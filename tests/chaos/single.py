@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What waits where nobody accepts is answered once somebody does; each client by exactly one server."""
+"""What waits where nobody accepts is answered once somebody does; each client by one server."""
 
 import os
 import signal
@@ -53,7 +53,7 @@ for _mode in ("block", "edge", "oneshot"):
 
 @test(60)
 def killed_again_while_its_old_queue_is_given():
-    """n = 1: the restarted shard dies as well, five times, while what waited is being given to it."""
+    """n = 1: the restarted shard dies as well, five times, while it is given what waited."""
     launcher = run(1, *argv("level", "work=20"))
     until_live(1, PORT)
     clients = wait_in_queue(0, 100, connect, PORT)
@@ -107,7 +107,7 @@ def with_lib_die(when, file, copies=4, mode="level", *words):
 
 
 def killed_with_a_gift(when, rounds):
-    """A survivor dies with a nudge or a given connection in its hand. How many clients got no answer?"""
+    """A survivor dies with a nudge or a given connection in its hand. How many go unanswered?"""
     file = os.path.join(folder(), "die")
     missing = 0
     launcher = with_lib_die(when, file)
@@ -140,7 +140,7 @@ def killed_with_a_gift(when, rounds):
 def a_survivor_killed_with_a_nudge_loses_nothing():
     rounds = pick(40, 4)
     missing = killed_with_a_gift("ask", rounds)
-    print(f"{rounds} survivors killed before they asked: {missing} clients without an answer")
+    print(f"{rounds} survivors killed before they asked: {missing} unanswered")
     check(missing == 0, missing)
 
 
@@ -148,7 +148,7 @@ def a_survivor_killed_with_a_nudge_loses_nothing():
 def a_survivor_killed_before_it_acknowledges_loses_nothing():
     rounds = pick(40, 4)
     missing = killed_with_a_gift("before", rounds)
-    print(f"{rounds} survivors killed before the acknowledgement: {missing} clients without an answer")
+    print(f"{rounds} survivors killed before the acknowledgement: {missing} unanswered")
     check(missing == 0, missing)
 
 
@@ -156,13 +156,13 @@ def a_survivor_killed_before_it_acknowledges_loses_nothing():
 def a_survivor_killed_after_it_acknowledged_loses_only_its_own():
     rounds = pick(40, 4)
     missing = killed_with_a_gift("after", rounds)
-    print(f"{rounds} survivors killed after the acknowledgement: {missing} clients without an answer")
+    print(f"{rounds} survivors killed after the acknowledgement: {missing} unanswered")
     check(missing <= rounds, missing)
 
 
 @test(60)
 def a_keeper_stopped_before_an_acknowledgement_loses_nothing():
-    """The shard gives up waiting for the keeper's answer, and the keeper reads the word all the same."""
+    """The shard gives up waiting for the answer, and the keeper reads the word all the same."""
     file = os.path.join(folder(), "die")
     launcher = with_lib_die("stop", file)
     pids = {s: m["pid"] for s, m in until_live(4, PORT).items()}
@@ -201,7 +201,7 @@ def who_waits_first_is_given_first():
 
 @test(60)
 def a_late_nudge_does_not_stop_a_server_that_polls():
-    """A frozen server gets nudges, another the connections; then it polls, and accepts no client."""
+    """A frozen server gets nudges, another one the connections; then it polls."""
     launcher = run(3, *argv("two"))
     pids = {s: m["pid"] for s, m in until_live(3, PORT).items()}
     until_live(3, PORT + 1)

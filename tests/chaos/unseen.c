@@ -56,11 +56,10 @@ static int accept_raw(int listener)
 	return (int)system_call(SYS_accept4, listener, 0, 0, SOCK_CLOEXEC);
 }
 
-static void *map(const struct io_uring_params *p, size_t size, uint64_t what)
+static void *map(size_t size, uint64_t what)
 {
 	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, ring.fd, (off_t)what);
 
-	(void)p;
 	if (at == MAP_FAILED)
 		die("mmap");
 	return at;
@@ -77,9 +76,9 @@ static void make_ring(void)
 		perror("io_uring_setup");
 		exit(NO_URING);
 	}
-	sq = map(&p, p.sq_off.array + p.sq_entries * sizeof(uint32_t), IORING_OFF_SQ_RING);
-	cq = map(&p, p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe), IORING_OFF_CQ_RING);
-	ring.sqes = map(&p, p.sq_entries * sizeof(struct io_uring_sqe), IORING_OFF_SQES);
+	sq = map(p.sq_off.array + p.sq_entries * sizeof(uint32_t), IORING_OFF_SQ_RING);
+	cq = map(p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe), IORING_OFF_CQ_RING);
+	ring.sqes = map(p.sq_entries * sizeof(struct io_uring_sqe), IORING_OFF_SQES);
 	ring.sq_tail = (uint32_t *)(sq + p.sq_off.tail);
 	ring.sq_mask = (uint32_t *)(sq + p.sq_off.ring_mask);
 	ring.sq_array = (uint32_t *)(sq + p.sq_off.array);
@@ -103,7 +102,8 @@ static int accept_uring(int listener)
 	__atomic_store_n(ring.sq_tail, tail + 1, __ATOMIC_RELEASE);
 	r = (int)syscall(SYS_io_uring_enter, ring.fd, 1, 0, 0, NULL, 0);
 	while (__atomic_load_n(ring.cq_tail, __ATOMIC_ACQUIRE) == head)
-		r = (int)syscall(SYS_io_uring_enter, ring.fd, 0, 1, IORING_ENTER_GETEVENTS, NULL, 0);
+		r = (int)syscall(SYS_io_uring_enter, ring.fd, 0, 1, IORING_ENTER_GETEVENTS, NULL,
+		                 0);
 	if (r < 0 && errno != EINTR)
 		die("io_uring_enter");
 	r = ring.cqes[head & *ring.cq_mask].res;
@@ -123,7 +123,8 @@ static void serve(int fd, int work_ms)
 		line[strcspn(line, "\r\n")] = '\0';
 		if (work_ms)
 			nanosleep(&work, NULL);
-		snprintf(answer, sizeof(answer), "%s %s %d\n", line, slot ? slot : "-", (int)getpid());
+		snprintf(answer, sizeof(answer), "%s %s %d\n", line, slot ? slot : "-",
+		         (int)getpid());
 		send(fd, answer, strlen(answer), MSG_NOSIGNAL);
 	}
 	close(fd);

@@ -1,5 +1,5 @@
-"""What the chaos tests share: the load client, killing a process so that *accepted by it* and *lost* can
-be told apart exactly, and connections that wait in a queue."""
+"""What the chaos tests share: the load client, killing a process so that *accepted by it* and
+*lost* can be told apart exactly, and connections that wait in a queue."""
 
 import json
 import os
@@ -98,7 +98,7 @@ class Death:
 
 
 def lost(failures, deaths):
-    """The failures that no death explains: the client's port was not the dead one's at that time."""
+    """The failures that no death explains: the port was none of the dead one's at that time."""
     return [
         f
         for f in failures
@@ -220,7 +220,7 @@ class Client:
         return bool(select.select([self.socket], [], [], seconds)[0])
 
     def answer(self):
-        """Words of the one line, proven to be this client's, with nothing behind it; then it is over."""
+        """Words of the one line, proven to be this client's, with nothing behind it."""
         got = b""
         try:
             while True:
