@@ -52,9 +52,9 @@ static int set_flags(const struct sys *sys, int fd, int flags)
 	return 0;
 }
 
-/* The gift is ours only after the keeper has heard so: two servers must never hold one client. A keeper
- * that is late with its answer reads our word before the end of our connection, and gives it to nobody
- * else: then it is ours too. */
+/* The gift is ours only after the keeper has heard so: two servers must never hold one client. A
+ * keeper that is late with its answer reads our word before the end of our connection, and gives it
+ * to nobody else: then it is ours too. */
 static int take(const struct sys *sys, struct shard *s, uint32_t gift)
 {
 	struct wire_packet p;
@@ -96,8 +96,8 @@ static bool must_restore(const struct sys *sys, const struct shard *s)
 	return sys->poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR));
 }
 
-/* Would accept(2) wait now? A server that polled first does not expect that, and may have more to do: it
- * gets the empty nudge itself then, as a client that has hung up. */
+/* Would accept(2) wait now? A server that polled first does not expect that, and may have more to
+ * do: it gets the empty nudge itself then, as a client that has hung up. */
 static bool would_wait(const struct sys *sys, int fd)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };

@@ -188,9 +188,9 @@ int group_list(struct keeper *k, int group)
 	return r < 0 ? r : 0;
 }
 
-/* A SYN-ACK is sent again after 1, 3, 7 ... seconds (tcp_synack_retries): retries tell the age. But while
- * a deferred client has not spoken none is sent (syn_ack_recalc in inet_connection_sock.c): the first one
- * after the time of deferring ends the wait; once more as long, should that be lost. */
+/* A SYN-ACK is sent again after 1, 3, 7 ... seconds (tcp_synack_retries): retries tell the age. But
+ * while a deferred client has not spoken none is sent (syn_ack_recalc, inet_connection_sock.c): the
+ * first one after the time of deferring ends the wait; once more as long, should that be lost. */
 static bool may_be_older(const struct os_listener *half_open, int64_t ms, int defer_seconds)
 {
 	if (defer_seconds > 0 && ms < (2 * (int64_t)defer_seconds + 1) * 1000)

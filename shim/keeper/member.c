@@ -200,7 +200,8 @@ static bool is_drained(struct keeper *k, int member)
 
 	if (member_queue(k, m) > 0)
 		return false;
-	half_open = group_half_open(k, m->group, idle_ms, get_int(k, m->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT));
+	half_open = group_half_open(k, m->group, idle_ms,
+	                            get_int(k, m->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT));
 	return half_open < 0 ? idle_ms >= EVICT_MS : half_open == 0;
 }
 
