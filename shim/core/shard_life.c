@@ -230,8 +230,7 @@ int shard_connect(const struct sys *sys, int fd, const struct sockaddr *addr, so
 	} else {
 		if (s->state == SHARD_JOINED)
 			(void)link_leave(sys, s, WIRE_CONNECTING);
-		else
-			os_get()->unshare(sys, fd, &s->addr, s->had_port, s->had_addr);
+		os_get()->unshare(sys, fd, &s->addr, s->had_port, s->had_addr);
 		shard_forget(sys, fd);
 	}
 	shard_put(sys, s);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 
 #include "../steer/program.h"
 #include "../util/log.h"
@@ -15,6 +16,10 @@
 #include "process.h"
 
 #define LISTENERS_MAX INDEX_MAX
+
+#ifndef SO_BINDTOIFINDEX
+#define SO_BINDTOIFINDEX 62 /* Linux 5.1 */
+#endif
 
 /* Scratch space of the one thread there is: too large for the stack. */
 static struct os_listener listed[LISTENERS_MAX];
@@ -37,29 +42,60 @@ static bool overlap_is_their_own(const struct wire_reserve *want, bool other_sha
 	       (want->addr.proto == IPPROTO_UDP && want->reuse_addr && other_reuse);
 }
 
-/* A foreign socket on an overlapping address: without us the server would get EADDRINUSE. */
-static int foreign_in_the_way(struct keeper *k, const struct wire_reserve *want)
+/* Would the bind have worked without us? Asked by doing it, with no option that shares: so sockets that
+ * are bound but do not listen count too. 0; -EADDRINUSE; what else goes wrong is the shard's to see. */
+static int try_unshared(struct keeper *k, const struct addr *a)
 {
+	bool tcp = a->proto == IPPROTO_TCP;
+	int fd = k->sys->socket(a->family, (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, 0);
+	int v6only = a->v6only, on = 1, device = (int)a->ifindex, r;
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(a, &ss);
+
+	if (fd == -1)
+		return 0;
+	if (a->family == AF_INET6)
+		(void)k->sys->setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only));
+	if (device)
+		(void)k->sys->setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &device, sizeof(device));
+	if (tcp) /* what is left of connections of an earlier run does not count */
+		(void)k->sys->setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	r = k->sys->bind(fd, (struct sockaddr *)&ss, len) == -1 && errno == EADDRINUSE ? -EADDRINUSE : 0;
+	k->sys->close(fd);
+	return r;
+}
+
+/* Is it a shard of the keeper before us that has accepted nothing since? Then wake it. */
+static bool wake_sibling(struct keeper *k, const struct addr *a)
+{
+	char command[32];
 	int n;
 
-	if (want->own_sharing || want->rejoins || (want->addr.proto == IPPROTO_UDP && want->reuse_addr) || k->diag < 0)
-		return 0;
-	n = k->os->listeners(k->diag, want->addr.proto, want->addr.port, listed, LISTENERS_MAX);
+	if (k->diag < 0)
+		return false;
+	n = k->os->listeners(k->diag, a->proto, a->port, listed, LISTENERS_MAX);
 	for (int i = 0; i < n; i++) {
-		char command[32];
 		uint32_t pid;
 
-		if (!addr_overlaps(&listed[i].addr, &want->addr) ||
-		    member_by_cookie(k, listed[i].cookie) != NONE)
+		if (!addr_equal(&listed[i].addr, a) || !same_uid_group(k, &listed[i]))
 			continue;
 		pid = process_holder(listed[i].inode, command, sizeof(command));
-		/* A shard of the keeper before us, that has accepted nothing since: wake it. */
-		if (listed[i].uid == k->uid && pid && process_maps_library(pid) &&
-		    give_knock(k, &listed[i].addr) == 0)
-			return -EAGAIN;
-		return -EADDRINUSE;
+		if (pid && process_maps_library(pid) && give_knock(k, a) == 0)
+			return true;
 	}
-	return 0;
+	return false;
+}
+
+/* A foreign socket in the way: without us the server would get EADDRINUSE. */
+static int check_free(struct keeper *k, const struct wire_reserve *want)
+{
+	int r;
+
+	if (want->own_sharing || want->rejoins ||
+	    (want->addr.proto == IPPROTO_UDP && want->reuse_addr))
+		return 0;
+	r = try_unshared(k, &want->addr);
+	return r < 0 && want->addr.proto == IPPROTO_TCP && wake_sibling(k, &want->addr) ? -EAGAIN : r;
 }
 
 static int make(struct keeper *k, const struct wire_reserve *want)
@@ -120,7 +156,7 @@ int group_reserve(struct keeper *k, const struct wire_reserve *want)
 		k->groups[found].reuse_addr &= want->reuse_addr != 0;
 		return found;
 	}
-	r = foreign_in_the_way(k, want);
+	r = check_free(k, want);
 	if (r == -EADDRINUSE)
 		log_info("%s refused: a socket that is not ours has it",
 		         addr_format(&want->addr, text, sizeof(text)));

@@ -29,7 +29,7 @@ def a_second_run_is_refused_by_its_servers_own_message():
     server = [need("python3"), "-m", "http.server", "--bind", "127.0.0.1", PORT]
     first = run(2, *server)
     pids = {s["pid"] for s in live(PORT).values()}
-    second = Process(COMMAND, "run", "-n", 2, "--", *server)
+    second = Process(COMMAND, "run", "-n", 1, "--", *server) # two would mix their messages
     code = second.wait(30)
     check(code == 1, "the second run ended with", code, second.output())
     check(f"OSError: [Errno 98] {IN_USE}" in second.output(), second.output())
