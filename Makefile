@@ -111,7 +111,7 @@ TEST_LIB   := shim/sys/libc.c $(UTIL) $(POLICY) $(STEER) $(wildcard shim/os/*.c)
               $(filter-out shim/cli/main.c,$(CLI)) $(wildcard tests/support/fake_sys.c tests/model/cbpf.c)
 UNIT_SRC   := $(wildcard tests/unit/test_*.c tests/model/test_*.c)
 FUZZ_SRC   := $(wildcard tests/fuzz/fuzz_*.c)
-HELPER_SRC := $(wildcard tests/preload/*.c tests/support/ident_server.c)
+HELPER_SRC := $(wildcard tests/preload/*.c tests/chaos/*.c tests/support/ident_server.c)
 UNIT       := $(UNIT_SRC:%.c=$(BUILD)/%)
 FUZZ       := $(FUZZ_SRC:%.c=$(BUILD)/%)
 HELPERS    := $(HELPER_SRC:%.c=$(BUILD)/%)
@@ -190,6 +190,16 @@ $(HELPERS): $(BUILD)/%: %.c
 .PHONY: deps deps-demo check unit check-asan check-ubsan fuzz-short unit-built helpers asan-built \
         ubsan-built fuzz-built fuzzers musl-built
 # --- tests end
+
+# --- chaos begin
+# The long form of tests/chaos; one at a time, for the figures. What each saw is printed at the end.
+chaos: deps
+	@$(MAKE) --no-print-directory $(JOBS) all helpers
+	@CHAOS=long JOBS=1 BUILD='$(BUILD)' tests/run chaos/; status=$$?; \
+	  cat '$(BUILD)'/test-output/chaos_*.log; exit $$status
+
+.PHONY: chaos
+# --- chaos end
 
 # --- bench begin
 # What sockshard costs, beside the same without it. Prints a table; nothing here passes or fails.

@@ -33,7 +33,7 @@ static struct free_page *free_pages; /* addresses of pages no shard uses; under 
 
 bool link_failed(int r)
 {
-	return r == -ETIMEDOUT || r == -ECONNRESET || r == -EPIPE || r == -EPROTO || r == -EBADF ||
+	return r == -ETIMEDOUT || r == -EBUSY || r == -ECONNRESET || r == -EPIPE || r == -EPROTO || r == -EBADF ||
 	       r == -ENOTCONN || r == -ENOTSOCK;
 }
 
@@ -141,7 +141,7 @@ int link_ask(const struct sys *sys, struct shard *s, struct wire_packet *packet)
 
 	while (atomic_exchange(&s->busy, true)) {
 		if (++spins > BUSY_SPINS)
-			return -ETIMEDOUT;
+			return -EBUSY;
 		sched_yield();
 	}
 	if (still_ours(sys, s))

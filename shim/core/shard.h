@@ -66,12 +66,14 @@ void shard_claim(const struct sys *sys, int fd);
 /**
  * shard_given - what the server gets for a connection it accepted while the keeper nudges
  * @addr, len, flags: as of accept4(2)
+ * @room: what *len was before the accept; the kernel has put the address's whole length there
  *
  * Returns the connection itself when it is a client's; the one that waited elsewhere when it was a
- * nudge; -ECANCELED when a nudge brought nothing: accept again. The nudge is closed and not counted.
+ * nudge; -ECANCELED when a nudge brought nothing: accept again. The nudge is closed and not counted;
+ * the server gets it, closed by the keeper, where accepting again would wait for a client.
  */
 int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *addr, socklen_t *len,
-                int flags);
+                socklen_t room, int flags);
 
 /** shard_mark_inherited - in a forked child: nothing is ours before it is claimed */
 void shard_mark_inherited(void);

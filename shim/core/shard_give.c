@@ -9,6 +9,8 @@
 #include "link.h"
 #include "shard.h"
 
+#define TAKE_TRIES 100
+
 static int end_of(const struct sys *sys, int fd, bool peer, struct sockaddr_storage *ss, socklen_t *len,
                   struct addr *ret)
 {
@@ -50,18 +52,22 @@ static int set_flags(const struct sys *sys, int fd, int flags)
 	return 0;
 }
 
-/* The gift is ours only after the keeper has heard so: two servers must never hold one client. */
+/* The gift is ours only after the keeper has heard so: two servers must never hold one client. A
+ * keeper that is late with its answer reads our word before the end of our connection, and gives it
+ * to nobody else: then it is ours too. */
 static int take(const struct sys *sys, struct shard *s, uint32_t gift)
 {
 	struct wire_packet p;
-	int r;
+	int r, tries = 0;
 
-	memset(&p, 0, sizeof(p));
-	p.head.type = WIRE_TAKEN;
-	p.body.given.gift = gift;
-	r = link_ask(sys, s, &p);
-	wire_close_fds(sys, &p);
-	return r;
+	do { /* another thread's question may be under way */
+		memset(&p, 0, sizeof(p));
+		p.head.type = WIRE_TAKEN;
+		p.body.given.gift = gift;
+		r = link_ask(sys, s, &p);
+		wire_close_fds(sys, &p);
+	} while (r == -EBUSY && s->keeper.fd >= 0 && ++tries < TAKE_TRIES);
+	return r == -ETIMEDOUT ? 0 : r;
 }
 
 static int ask(const struct sys *sys, struct shard *s, int accepted, struct wire_packet *ret)
@@ -90,8 +96,21 @@ static bool must_restore(const struct sys *sys, const struct shard *s)
 	return sys->poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR));
 }
 
+/* Would accept(2) wait now? A server that polled first does not expect that, and may have more to
+ * do: it gets the empty nudge itself then, as a client that has hung up. */
+static bool would_wait(const struct sys *sys, int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int flags;
+
+	if (atomic_load(&init_sandboxed))
+		return false;
+	flags = sys->fcntl(fd, F_GETFL);
+	return flags != -1 && !(flags & O_NONBLOCK) && sys->poll(&p, 1, 0) == 0;
+}
+
 int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *addr, socklen_t *len,
-                int flags)
+                socklen_t room, int flags)
 {
 	struct shard *s = init_is_self() ? shard_get(sys, fd) : NULL;
 	struct sockaddr_storage peer;
@@ -107,12 +126,16 @@ int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *ad
 		wire_close_fds(sys, &p);
 		goto out;
 	}
-	swallow(sys, accepted, s);
-	r = -ECANCELED;
 	if (p.body.given.gift == 0 || p.n_fds != 1) {
 		wire_close_fds(sys, &p);
+		if (would_wait(sys, fd))
+			goto out;
+		swallow(sys, accepted, s);
+		r = -ECANCELED;
 		goto out;
 	}
+	swallow(sys, accepted, s);
+	r = -ECANCELED;
 	given = p.fds[0];
 	if (!is_connection(sys, given, &peer, &peer_len) || set_flags(sys, given, flags) < 0 ||
 	    take(sys, s, p.body.given.gift) < 0) {
@@ -120,7 +143,7 @@ int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *ad
 		goto out;
 	}
 	if (addr && len) {
-		memcpy(addr, &peer, *len < peer_len ? *len : peer_len);
+		memcpy(addr, &peer, room < peer_len ? room : peer_len);
 		*len = peer_len;
 	}
 	(void)fdtab_count((uintptr_t)s->counter);

@@ -37,23 +37,25 @@ uintptr_t hook_claim(const struct sys *sys, int fd)
 }
 
 int hook_given(const struct sys *sys, int fd, int accepted, struct sockaddr *addr, socklen_t *len,
-               int flags)
+               socklen_t room, int flags)
 {
 	struct hook_frame f;
 
 	for (;;) {
+		uintptr_t mark;
 		int r;
 
 		if (!hook_enter(&f))
 			return accepted;
-		r = hook_leave(&f, shard_given(sys, fd, accepted, addr, len, flags));
+		r = hook_leave(&f, shard_given(sys, fd, accepted, addr, len, room, flags));
 		if (r != -1 || errno != ECANCELED)
 			return r;
 		/* A nudge without a gift: on with what the server wants, signals and all. */
+		if (addr && len)
+			*len = room;
+		mark = hook_accepts(sys, fd); /* another thread may close it meanwhile */
 		r = sys->accept4(fd, addr, len, flags);
-		if (r < 0)
-			return r;
-		if (!fdtab_count(fdtab_peek(fd)))
+		if (r < 0 || !mark || !fdtab_count(mark))
 			return r;
 		accepted = r;
 	}

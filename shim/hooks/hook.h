@@ -34,9 +34,12 @@ int hook_leave(struct hook_frame *f, int r);
 /** hook_claim - the rare part of hook_accepts: returns the mark as it is afterwards */
 uintptr_t hook_claim(const struct sys *sys, int fd);
 
-/** hook_given - after an accept, while the keeper nudges: what the server gets instead */
+/**
+ * hook_given - after an accept, while the keeper nudges: what the server gets instead
+ * @room: what *len was before the accept
+ */
 int hook_given(const struct sys *sys, int fd, int accepted, struct sockaddr *addr, socklen_t *len,
-               int flags);
+               socklen_t room, int flags);
 
 /** hook_accepts - before an accept: the mark to count by, 0: not ours */
 static inline uintptr_t hook_accepts(const struct sys *sys, int fd)

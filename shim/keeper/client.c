@@ -137,7 +137,7 @@ int keeper_ask(const struct sys *sys, struct keeper_client *client, struct wire_
 	seq = client->seq;
 	packet->n_fds = 0; /* the caller's stay the caller's */
 	if (r < 0)
-		return r == -EAGAIN ? -ETIMEDOUT : r;
+		return r == -EAGAIN ? -EBUSY : r;
 	for (;;) {
 		r = wire_receive(sys, client->fd, 0, packet);
 		if (r == 0)

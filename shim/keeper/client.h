@@ -42,8 +42,9 @@ int keeper_connect(const struct sys *sys, const struct keeper_where *where, unsi
  * keeper_ask - one question, one answer, within KEEPER_DEADLINE_MS
  * @packet: in: type, body, fds (stay the caller's); out: the answer (fds become the caller's)
  *
- * Events that come in between are dropped. Returns the answer's result; -ETIMEDOUT, -ECONNRESET or
- * -EPROTO: the connection is of no more use.
+ * Events that come in between are dropped. Returns the answer's result; -EBUSY: not even sent;
+ * -ETIMEDOUT: sent, and the keeper will read it before it sees our end; these, -ECONNRESET and -EPROTO:
+ * the connection is of no more use.
  */
 int keeper_ask(const struct sys *sys, struct keeper_client *client, struct wire_packet *packet);
 

@@ -301,10 +301,12 @@ static unsigned gifts_waiting(const struct keeper *k, int group)
 	return n;
 }
 
-/* A probe of ours at the end of a queue is not worth taking out. */
+/* The probe in a stuck shard's queue stays there; a nudge that a dead one has not fetched is taken out. */
 static bool waits_for_gift(const struct keeper *k, int member)
 {
-	return member_queue(k, &k->members[member]) > outstanding(k, member);
+	const struct member *m = &k->members[member];
+
+	return member_queue(k, m) > (m->state == WIRE_STUCK ? outstanding(k, member) : 0);
 }
 
 static bool is_source(const struct member *m, int group)
@@ -388,11 +390,26 @@ void give_take_all(struct keeper *k, int member)
 
 /* --- the shard's side of it */
 
+/* Who waits longest is given first: else a steady stream of others would overtake it for ever. */
+static int oldest_gift(const struct keeper *k, int group)
+{
+	int oldest = NONE;
+
+	for (int i = 0; i < GIFTS_MAX; i++) {
+		const struct gift *g = &k->gifts[i];
+
+		if (g->used && g->group == group && g->conn == NONE &&
+		    (oldest == NONE || (int32_t)(g->id - k->gifts[oldest].id) < 0))
+			oldest = i;
+	}
+	return oldest;
+}
+
 void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct wire_given *ret,
                  int *ret_fd)
 {
 	struct conn *c = &k->conn[conn];
-	int group = c->group, nudge = find_nudge(k, group, &ask->peer, &ask->local);
+	int group = c->group, nudge = find_nudge(k, group, &ask->peer, &ask->local), gift;
 
 	memset(ret, 0, sizeof(*ret));
 	*ret_fd = NONE;
@@ -404,16 +421,12 @@ void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct 
 	if (k->nudges[nudge].member != NONE)
 		k->members[k->nudges[nudge].member].deaf = 0;
 	end_nudge(k, nudge);
-	for (int i = 0; i < GIFTS_MAX; i++) {
-		struct gift *g = &k->gifts[i];
-
-		if (!g->used || g->group != group || g->conn != NONE)
-			continue;
-		g->conn = conn;
-		ret->gift = g->id;
-		*ret_fd = g->fd;
+	gift = oldest_gift(k, group);
+	if (gift == NONE)
 		return;
-	}
+	k->gifts[gift].conn = conn;
+	ret->gift = k->gifts[gift].id;
+	*ret_fd = k->gifts[gift].fd;
 }
 
 int give_taken(struct keeper *k, int conn, uint32_t gift)
@@ -437,6 +450,13 @@ void give_conn_ended(struct keeper *k, int conn)
 	for (int i = 0; i < GIFTS_MAX; i++)
 		if (k->gifts[i].used && k->gifts[i].conn == conn)
 			k->gifts[i].conn = NONE;
+}
+
+void give_member_died(struct keeper *k, int member)
+{
+	for (int i = 0; i < NUDGES_MAX; i++)
+		if (k->nudges[i].used && k->nudges[i].member == member)
+			k->nudges[i].gave_up = true;
 }
 
 void give_member_ended(struct keeper *k, int member)

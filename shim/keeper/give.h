@@ -37,6 +37,9 @@ int give_taken(struct keeper *k, int conn, uint32_t gift);
 /** give_conn_ended - what was sent there and not acknowledged goes to another */
 void give_conn_ended(struct keeper *k, int conn);
 
+/** give_member_died - nobody answers its nudges any more, though they may still be in its queue */
+void give_member_died(struct keeper *k, int member);
+
 /** give_member_ended - its nudges ended with its socket */
 void give_member_ended(struct keeper *k, int member);
 

@@ -252,18 +252,23 @@ bool group_is_heard(struct keeper *k, int group)
 	for (int i = 0; i < n && !g->unheard; i++)
 		g->unheard = !give_has(k, listed[i].cookie);
 	for (int i = 0; i < k->member_top && !g->unheard; i++)
-		if (k->members[i].used && k->members[i].group == group && k->members[i].pid)
+		if (k->members[i].used && k->members[i].group == group &&
+		    k->members[i].state == WIRE_LIVE)
 			g->unheard = process_has_uring(k->members[i].pid);
 	return !g->unheard;
 }
 
-/* A SYN-ACK is sent again after 1, 3, 7 ... seconds (tcp_synack_retries): retries tell the age. */
-static bool may_be_older(const struct os_listener *half_open, int64_t ms)
+/* A SYN-ACK is sent again after 1, 3, 7 ... seconds (tcp_synack_retries): retries tell the age. But
+ * while a deferred client has not spoken none is sent (syn_ack_recalc, inet_connection_sock.c): the
+ * first one after the time of deferring ends the wait; once more as long, should that be lost. */
+static bool may_be_older(const struct os_listener *half_open, int64_t ms, int defer_seconds)
 {
+	if (defer_seconds > 0 && ms < (2 * (int64_t)defer_seconds + 1) * 1000)
+		return true;
 	return (INT64_C(1000) << (half_open->retries + 1)) > ms;
 }
 
-int group_half_open(struct keeper *k, int group, int64_t idle_ms)
+int group_half_open(struct keeper *k, int group, int64_t idle_ms, int defer_seconds)
 {
 	const struct group *g = &k->groups[group];
 	int n, count = 0;
@@ -272,7 +277,7 @@ int group_half_open(struct keeper *k, int group, int64_t idle_ms)
 		return -ENOTSUP;
 	n = k->os->half_open(k->diag, g->addr.port, listed, LISTENERS_MAX);
 	for (int i = 0; i < n; i++)
-		count += may_be_older(&listed[i], idle_ms);
+		count += may_be_older(&listed[i], idle_ms, defer_seconds);
 	return n < 0 ? n : count;
 }
 

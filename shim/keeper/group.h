@@ -38,9 +38,11 @@ bool group_is_heard(struct keeper *k, int group);
 /**
  * group_half_open - handshakes that may still end in a socket without buckets since @idle_ms
  *
+ * @defer_seconds: TCP_DEFER_ACCEPT of the socket; 0 or less: not set
+ *
  * Younger ones than that belong to others. -ENOTSUP or -errno where the kernel cannot be asked.
  */
-int group_half_open(struct keeper *k, int group, int64_t idle_ms);
+int group_half_open(struct keeper *k, int group, int64_t idle_ms, int defer_seconds);
 
 /** group_strangers - listed sockets of the group's port that are not ours: at most max */
 size_t group_strangers(struct keeper *k, int group, struct os_listener *ret, size_t max);

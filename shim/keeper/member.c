@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -179,6 +180,17 @@ static bool others_live(const struct keeper *k, int member)
 	return false;
 }
 
+/* A slot without a process is held for its next one, which can be given what waits elsewhere too. */
+static bool others_return(const struct keeper *k, int member)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (i != member && k->members[i].used &&
+		    k->members[i].group == k->members[member].group &&
+		    k->members[i].state == WIRE_ORPHAN)
+			return true;
+	return false;
+}
+
 /* Nothing waits in it, and no handshake can end in it any more. */
 static bool is_drained(struct keeper *k, int member)
 {
@@ -188,7 +200,8 @@ static bool is_drained(struct keeper *k, int member)
 
 	if (member_queue(k, m) > 0)
 		return false;
-	half_open = group_half_open(k, m->group, idle_ms);
+	half_open = group_half_open(k, m->group, idle_ms,
+	                            get_int(k, m->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT));
 	return half_open < 0 ? idle_ms >= EVICT_MS : half_open == 0;
 }
 
@@ -539,6 +552,7 @@ static void orphaned(struct keeper *k, int member, bool on_purpose)
 	if (m->state != WIRE_ORPHAN)
 		m->idle_since = k->now;
 	m->state = WIRE_ORPHAN;
+	give_member_died(k, member);
 	m->watch_at = NEVER;
 	m->condemned = false;
 	if (k->now >= m->hold_until) {
@@ -620,7 +634,7 @@ void member_evict_due(struct keeper *k, int member)
 
 	if (member_queue(k, m) > 0)
 		give_pump(k, group);
-	if (others_live(k, member) && !is_drained(k, member))
+	if ((others_live(k, member) || others_return(k, member)) && !is_drained(k, member))
 		return;
 	(void)group_list(k, group);
 	release(k, member);

@@ -104,7 +104,9 @@ int process_holds(uint32_t pid, uint64_t inode)
 
 bool process_has_uring(uint32_t pid)
 {
-	return has_link(pid, "anon_inode:[io_uring]") != 0;
+	int r = has_link(pid, "anon_inode:[io_uring]");
+
+	return r == 1 || r == -EACCES || r == -EPERM;
 }
 
 uint32_t process_holder(uint64_t inode, char *ret_command, size_t size)

@@ -268,6 +268,8 @@ int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 	if (c->foreign && type != WIRE_HELLO && type != WIRE_CLAIM && type != WIRE_LEAVE &&
 	    type != WIRE_CLEAN_EXIT && type != WIRE_ASK && type != WIRE_TAKEN)
 		return -EPERM;
+	if (c->foreign && p->n_fds > 0 && type != WIRE_HELLO)
+		return -EPERM; /* a token allows to claim, not to send descriptors */
 	if (type != WIRE_HELLO && type != WIRE_JOIN && type != WIRE_BOUND && type != WIRE_REJOIN)
 		wire_close_fds(k->sys, p); /* nobody asked for them, and replies have their own */
 	switch (type) {

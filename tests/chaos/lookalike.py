@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""Clients that look like nudges are clients. A server whose accepts nobody sees gets no nudge, and
+loses nothing that it would not lose without us."""
+
+import os
+import random
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+from load import *
+
+PORT = 8082
+COPIES = 4
+
+
+def nudges(keeper):
+    """(address, port) of the keeper's own ends of its nudges"""
+    mine, found = socket_inodes(keeper), set()
+    for inode, (_, local, remote) in tcp_sockets().items():
+        if inode in mine and remote.endswith(f":{PORT:04X}"):
+            found.add(int(local.split(":")[1], 16))
+    return found
+
+
+@test(60)
+def the_same_port_of_another_address():
+    """All live ones stand still with nudges in their queues; clients come from those ports."""
+    launcher = run(COPIES, helper("chaos/server"), "0.0.0.0", PORT, "level")
+    pids = {s: m["pid"] for s, m in until_live(COPIES, PORT).items()}
+    waiting = wait_in_queue(0, 40, lambda: Client(PORT), PORT)
+    for slot in (1, 2, 3):
+        freeze_all(pids[slot])
+    launcher.signal(signal.SIGSTOP)
+    os.kill(pids[0], signal.SIGKILL)
+    ports = until(10, "nudges", lambda: nudges(status()["keeper"]["pid"]))
+    alike = [Client(PORT, source=(f"127.0.0.{n}", port)) for port in ports for n in (2, 3)]
+    other = [Client(PORT, "127.0.0.4", source=("127.0.0.1", port)) for port in ports
+             if _can_bind(port)]
+    print(f"{len(ports)} nudges, {len(alike) + len(other)} clients of the same ports")
+    for slot in (1, 2, 3):
+        os.kill(pids[slot], signal.SIGCONT)
+    answers(alike + other + waiting)
+    found = group(PORT)
+    check(sum(s["given"] for s in found["slots"]) == len(waiting), found)
+    check(found["lost"] == 0, found)
+    launcher.signal(signal.SIGCONT)
+    until_live(COPIES, PORT)
+    stop(launcher, PORT)
+
+
+def _can_bind(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+@test(60)
+def clients_while_nudges_run():
+    """One of four is killed again and again; clients of another address come from every port."""
+    launcher = run(COPIES, helper("chaos/server"), "0.0.0.0", PORT, "edge", "work=1")
+    until_live(COPIES, PORT)
+    load = Load(PORT, total=pick(50000, 4000), clients=48, addresses=("127.0.0.1", "127.0.0.2"))
+    deaths = []
+    while not load.over():
+        time.sleep(0.2)
+        now = list(live_pids(PORT).values())
+        if now and not load.over():
+            deaths.append(Death(random.choice(now), PORT))
+    result, missing = load.result(), lost(load.failures(), deaths)
+    print(f"{result['total']} connections, {len(deaths)} kills, {len(missing)} lost, "
+          f"{sum(s['given'] for s in group(PORT)['slots'])} given")
+    check(deaths and not missing, f"{len(missing)} lost: {missing[:5]}")
+    stop(launcher, PORT)
+
+
+def unseen(kind, env):
+    """Loss of four copies killed in turn: (lost, kills, group at the end)"""
+    argv = [helper("chaos/unseen"), "127.0.0.1", PORT, kind, 5]
+    if env:
+        copies = [preloaded(*argv, env=env) for _ in range(COPIES)]
+        for copy in copies:
+            copy.says("^ready")
+        pids = lambda: [c.pid for c in copies if c.popen.poll() is None]
+    else:
+        launcher = run(COPIES, *argv)
+        until_live(COPIES, PORT)
+        pids = lambda: list(live_pids(PORT).values())
+    load = Load(PORT, total=8000, clients=64, timeout_ms=10000)
+    deaths = []
+    while not load.over():
+        time.sleep(0.2)
+        now = pids()
+        if now and not load.over():
+            deaths.append(Death(random.choice(now), PORT))
+            if env:
+                copies.append(preloaded(*argv, env=env))
+    result, missing = load.result(), lost(load.failures(), deaths)
+    found = group(PORT)
+    for started in copies if env else [launcher]:
+        started.end()
+    return len(missing), len(deaths), result, found
+
+
+def accepts_nobody_sees(kind):
+    alone = unseen(kind, {"SOCKSHARD_KEEPER": "off", "SOCKSHARD_POLICY": f"tcp/*:{PORT}"})
+    ours = unseen(kind, None)
+    print(f"{kind}: {ours[0]} lost of {ours[2]['total']} with {ours[1]} kills, wrong answers "
+          f"{ours[2]['wrong']}, short {ours[2]['short']}; the option alone: {alone[0]} of "
+          f"{alone[2]['total']} with {alone[1]} kills")
+    check(ours[2]["wrong"] == 0, ours)
+    given = sum(s["given"] for s in ours[3]["slots"])
+    print(f"{kind}: {given} given, group at the end: {ours[3]}")
+    check(given == 0, "given to a server whose accepts nobody sees:", ours[3])
+    check(ours[0] <= alone[0], f"{ours[0]} lost, {alone[0]} without us")
+
+
+# Not in the short form: the keeper does not know yet who never accepts through us.
+if LONG:
+
+    @test(300)
+    def accepts_by_system_calls_of_its_own():
+        accepts_nobody_sees("raw")
+
+    @test(300)
+    def accepts_by_io_uring():
+        accepts_nobody_sees("uring")
+
+
+main()
