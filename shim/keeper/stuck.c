@@ -54,11 +54,23 @@ static bool stands_still(const struct keeper *k, const struct member *m)
 	       k->now - m->moved_at >= k->groups[m->group].stuck_ms;
 }
 
-/* Has somebody else nothing to do, and accepts? */
-static bool is_idle(const struct keeper *k, const struct member *m)
+/* Has somebody else nothing to do, and has accepted since? One that had no reason to is asked by a
+ * probe: its answer counts at the next look. */
+static bool others_are_idle(struct keeper *k, const struct member *still)
 {
-	return m->state == WIRE_LIVE && m->waiting == 0 && m->accepted_at != 0 &&
-	       k->now - m->accepted_at <= k->groups[m->group].stuck_ms;
+	bool idle = false;
+
+	for (int i = 0; i < k->member_top; i++) {
+		const struct member *m = &k->members[i];
+
+		if (m == still || !takes_part(m, still->group) || m->state != WIRE_LIVE || m->waiting > 0)
+			continue;
+		if (m->accepted_at > still->moved_at)
+			idle = true;
+		else if (m->seen_accepted > 0)
+			give_probe(k, i);
+	}
+	return idle;
 }
 
 static void judge(struct keeper *k, int member)
@@ -78,7 +90,6 @@ static void judge(struct keeper *k, int member)
 static void look_at_group(struct keeper *k, int group, bool late)
 {
 	unsigned members = 0, stuck = 0;
-	bool idle = false;
 
 	for (int i = 0; i < k->member_top; i++) {
 		if (!takes_part(&k->members[i], group))
@@ -86,7 +97,6 @@ static void look_at_group(struct keeper *k, int group, bool late)
 		look(k, i, late);
 		members++;
 		stuck += k->members[i].state == WIRE_STUCK;
-		idle |= is_idle(k, &k->members[i]);
 	}
 	for (int i = 0; i < k->member_top; i++) {
 		if (!takes_part(&k->members[i], group))
@@ -94,7 +104,8 @@ static void look_at_group(struct keeper *k, int group, bool late)
 		if (k->members[i].state == WIRE_STUCK) {
 			give_pump(k, group);
 			give_probe(k, i);
-		} else if (idle && 2 * (stuck + 1) <= members && stands_still(k, &k->members[i])) {
+		} else if (2 * (stuck + 1) <= members && stands_still(k, &k->members[i]) &&
+		           others_are_idle(k, &k->members[i])) {
 			stuck++;
 			judge(k, i);
 		}
@@ -133,10 +144,10 @@ void stuck_heard(struct keeper *k, int member)
 {
 	struct member *m = &k->members[member];
 
+	m->moved_at = m->accepted_at = k->now;
 	if (m->state != WIRE_STUCK)
 		return;
 	m->state = WIRE_LIVE;
-	m->moved_at = m->accepted_at = k->now;
 	log_warn("slot %u of group '%s' accepts again", m->slot, k->groups[m->group].name);
 	group_steer(k, m->group);
 }

@@ -16,7 +16,7 @@ void stuck_on_time(struct keeper *k);
 /** stuck_next_ms - when to look again; NEVER */
 int64_t stuck_next_ms(const struct keeper *k);
 
-/** stuck_heard - the shard has spoken: it accepts again */
+/** stuck_heard - the shard has spoken: it accepts, or accepts again */
 void stuck_heard(struct keeper *k, int member);
 
 #endif

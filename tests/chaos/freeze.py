@@ -47,16 +47,16 @@ def frozen(times, seconds, stuck_ms, slow_ms):
     stop(launcher, PORT)
 
 
-# Not in the short form: the keeper does not look for frozen shards yet.
+@test(60)
+def one_of_four_for_2_s():
+    frozen(1, 2, 500, 1500)
+
+
 if LONG:
 
     @test(240)
     def one_of_four_for_8_s_ten_times():
         frozen(10, 8, 5000, 7000)
-
-    @test(60)
-    def one_of_four_for_2_s():
-        frozen(1, 2, 500, 1500)
 
 
 def busy(stuck_ms, seconds):
