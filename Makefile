@@ -129,7 +129,7 @@ deps-demo:
 # Each step in a make of its own: what a step installs or builds must be there before the next looks.
 check: deps
 	@$(MAKE) --no-print-directory $(JOBS) all unit-built helpers
-	@$(MAKE) --no-print-directory $(JOBS) asan-built ubsan-built fuzz-built musl-built
+	@$(MAKE) --no-print-directory $(JOBS) asan-built ubsan-built fuzz-built musl-built fault-built
 	@BUILD='$(BUILD)' tests/run
 
 unit: unit-built
@@ -165,6 +165,11 @@ fuzzers: $(FUZZ)
 musl-built: $(BUILD)/tests/support/ident_server_musl
 	@$(MAKE) --no-print-directory BUILD='$(BUILD)/musl' CC='$(MUSL_CC)' all
 
+# A command whose keeper can be killed at a point of its source (shim/keeper/fault.h).
+fault-built:
+	@$(MAKE) --no-print-directory BUILD='$(BUILD)/fault' CPPFLAGS='$(CPPFLAGS) -DSOCKSHARD_FAULTS' \
+	  $(BUILD)/fault/sockshard
+
 $(BUILD)/tests/support/ident_server_musl: tests/support/ident_server.c
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(MUSL_CC) -std=gnu11 -O1 -g $(WARN) -D_GNU_SOURCE -o $@ $<
@@ -188,7 +193,7 @@ $(HELPERS): $(BUILD)/%: %.c
 	  -ldl -pthread
 
 .PHONY: deps deps-demo check unit check-asan check-ubsan fuzz-short unit-built helpers asan-built \
-        ubsan-built fuzz-built fuzzers musl-built
+        ubsan-built fuzz-built fuzzers musl-built fault-built
 # --- tests end
 
 # --- chaos begin

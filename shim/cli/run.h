@@ -49,6 +49,7 @@ struct run {
 	bool registered;   /* once a keeper knew us: it is looked for again */
 	unsigned held;	   /* sockets of ours that the keeper holds */
 	uint32_t answered; /* the last question it has answered */
+	int32_t last_event; /* its number */
 	unsigned keeper_tries;
 	int64_t keeper_at; /* next try; RUN_NEVER: none */
 

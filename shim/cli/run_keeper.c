@@ -78,6 +78,7 @@ static void lost(struct run *r, int result)
 	r->keeper.fd = -1;
 	r->held = 0;
 	r->answered = 0;
+	r->last_event = 0;
 	if (r->stop != RUN_RUNS)
 		return;
 	log_warn("the keeper (pid %u) is gone (%s): sharing goes on as it is, trying to reach or "
@@ -117,10 +118,13 @@ void run_keeper_receive(struct run *r)
 			return;
 		}
 		wire_close_fds(r->sys, &p);
-		if (p.head.type == WIRE_EVENT_LIVE || p.head.type == WIRE_EVENT_GONE)
-			take_event(r, p.head.type, &p.body.slot);
-		else
+		if (p.head.type == WIRE_EVENT_LIVE || p.head.type == WIRE_EVENT_GONE) {
+			if (p.head.result == 0 || p.head.result != r->last_event)
+				take_event(r, p.head.type, &p.body.slot);
+			r->last_event = p.head.result;
+		} else {
 			r->answered = p.head.seq;
+		}
 	}
 }
 

@@ -87,7 +87,9 @@ static int ask(const struct variables *v, struct status *s)
 	if (r != 0)
 		return r;
 	s->keeper = client.hello;
-	s->keeper_pid = client.keeper_pid;
+	s->keeper_pid = client.keeper_pid != 0 ? client.hello.pid : 0; /* the worker of now */
+	if (s->keeper_pid == 0)
+		s->keeper.vault = 0;
 	r = receive(&client, s);
 	close(client.fd);
 	return r;

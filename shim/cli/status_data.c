@@ -12,11 +12,24 @@ static void *grow(void *array, size_t n, size_t size)
 	return reallocarray(array, n + 1, size);
 }
 
+/* A worker of the keeper that dies while it answers is followed by one that answers from the start. */
+static bool begins_anew(const struct status *s, const struct wire_status_group *head)
+{
+	for (size_t i = 0; i < s->n_groups; i++) {
+		if (addr_equal(&s->groups[i].head.addr, &head->addr) &&
+		    strncmp(s->groups[i].head.group, head->group, sizeof(head->group)) == 0)
+			return true;
+	}
+	return false;
+}
+
 static int add_group(struct status *s, const struct wire_status_group *head)
 {
-	struct status_group *groups = grow(s->groups, s->n_groups, sizeof(*groups));
-	struct status_group *g;
+	struct status_group *groups, *g;
 
+	if (begins_anew(s, head))
+		status_free(s);
+	groups = grow(s->groups, s->n_groups, sizeof(*groups));
 	if (groups == NULL)
 		return -ENOMEM;
 	s->groups = groups;

@@ -120,7 +120,11 @@ void status_json(FILE *to, const struct status *s)
 		fputs("{\"keeper\":null,\"groups\":[]}\n", to);
 		return;
 	}
-	fprintf(to, "{\"keeper\":{\"pid\":%" PRIu32 ",", s->keeper_pid);
+	fprintf(to, "{\"keeper\":{\"pid\":%" PRIu32 ",\"vault\":", s->keeper_pid);
+	if (s->keeper.vault == 0)
+		fputs("null,", to);
+	else
+		fprintf(to, "%" PRIu32 ",", s->keeper.vault);
 	named(to, "version", s->keeper.version);
 	fputs("},\"groups\":[", to);
 	for (i = 0; i < s->n_groups; i++) {

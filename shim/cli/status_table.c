@@ -67,7 +67,10 @@ void status_table(FILE *to, const struct status *s)
 {
 	size_t i;
 
-	fprintf(to, "keeper: pid %" PRIu32 ", version %s\n", s->keeper_pid, s->keeper.version);
+	fprintf(to, "keeper: pid %" PRIu32 ", version %s", s->keeper_pid, s->keeper.version);
+	if (s->keeper.vault != 0)
+		fprintf(to, ", vault: pid %" PRIu32, s->keeper.vault);
+	fputc('\n', to);
 	if (s->keeper.service[0] != '\0')
 		fprintf(to, "keeper: lives and dies with %s\n", s->keeper.service);
 	for (i = 0; i < s->n_groups; i++)

@@ -4,14 +4,17 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #include "../steer/program.h"
 #include "../util/log.h"
+#include "fault.h"
 #include "group.h"
 #include "member.h"
+#include "snapshot.h"
 #include "stuck.h"
 
 #define ACCEPT_TICK_US 5000 /* a blocking accept that lost its race ends after so long */
@@ -83,7 +86,7 @@ static void end_nudge(struct keeper *k, int nudge)
 	struct nudge *n = &k->nudges[nudge];
 	struct member *m = &k->members[n->member == NONE ? 0 : n->member];
 
-	k->sys->close(n->fd);
+	state_close(k, n->fd); /* not before it is committed: a worker that dies must still know it */
 	n->used = false;
 	if (n->member != NONE && m->used && m->page.at && outstanding(k, n->member) == 0)
 		page_nudged(&m->page, false);
@@ -108,32 +111,78 @@ static int accept_bounded(struct keeper *k, int fd)
 	return r;
 }
 
+static int free_gift(const struct keeper *k)
+{
+	for (int i = 0; i < GIFTS_MAX; i++)
+		if (!k->gifts[i].used)
+			return i;
+	return NONE;
+}
+
+/* What came out of a queue is a nudge that woke nobody in time, or a gift. */
+static void take(struct keeper *k, int group, uint32_t from, int fd)
+{
+	struct addr peer, local;
+	int gift = free_gift(k), nudge = NONE;
+
+	if (ends_of(k, fd, &peer, &local) == 0)
+		nudge = find_nudge(k, group, &peer, &local);
+	if (nudge != NONE)
+		end_nudge(k, nudge);
+	if (nudge != NONE || gift == NONE) {
+		k->sys->close(fd);
+		return;
+	}
+	k->gifts[gift] = (struct gift){ .used = true, .group = group, .from = from, .fd = fd,
+		                        .cookie = snapshot_identity(fd), .conn = NONE,
+		                        .id = ++k->last_gift };
+	if (k->gift_top <= gift)
+		k->gift_top = gift + 1;
+}
+
 /* One waiting connection becomes a gift. -EAGAIN: none waits. */
 static int reserve(struct keeper *k, int member)
 {
 	const struct member *m = &k->members[member];
-	struct addr peer, local;
-	int slot = NONE, fd, nudge;
+	int fd;
 
-	for (int i = 0; i < GIFTS_MAX; i++)
-		if (!k->gifts[i].used)
-			slot = i;
-	if (slot == NONE)
+	if (free_gift(k) == NONE)
 		return -ENOSPC;
+	FAULT(give_accept_before);
 	fd = accept_bounded(k, m->fd);
+	FAULT(give_accept_after);
 	if (fd < 0)
 		return fd;
-	if (ends_of(k, fd, &peer, &local) == 0) {
-		nudge = find_nudge(k, m->group, &peer, &local);
-		if (nudge != NONE) { /* it woke nobody in time */
-			k->sys->close(fd);
-			end_nudge(k, nudge);
-			return 0;
-		}
-	}
-	k->gifts[slot] = (struct gift){ .used = true, .group = m->group, .from = m->slot, .fd = fd,
-		                        .conn = NONE, .id = ++k->last_gift };
+	take(k, m->group, m->slot, fd);
+	FAULT(give_reserved);
 	return 0;
+}
+
+/* Is it a connection to this group, made by somebody else? */
+static bool belongs(const struct group *g, const struct addr *local)
+{
+	struct addr a = g->addr;
+
+	return g->used && a.proto == IPPROTO_TCP && a.port == local->port &&
+	       (addr_is_wildcard(&a) || same_end(&a, local));
+}
+
+bool give_found(struct keeper *k, int fd)
+{
+	struct addr peer, local;
+	int group = NONE;
+
+	memset(&local, 0, sizeof(local));
+	if (ends_of(k, fd, &peer, &local) < 0)
+		return false;
+	for (int i = 0; i < k->group_top; i++) /* an exact address before a wildcard */
+		if (belongs(&k->groups[i], &local) &&
+		    (group == NONE || !addr_is_wildcard(&k->groups[i].addr)))
+			group = i;
+	if (group == NONE)
+		return false;
+	take(k, group, UINT32_MAX, fd);
+	return true;
 }
 
 /* --- nudging */
@@ -236,12 +285,17 @@ static int connect_nudge(struct keeper *k, int nudge)
 	socklen_t len = addr_to_sockaddr(&n->local, &ss);
 	int r;
 
+	FAULT(nudge_steered);
+	state_commit(k); /* from here on a shard may ask about it */
+	FAULT(nudge_before);
 	if (k->sys->connect(n->fd, (struct sockaddr *)&ss, len) == -1 && errno != EINPROGRESS) {
 		r = -errno;
 		end_nudge(k, nudge);
 		return r;
 	}
+	FAULT(nudge_connected);
 	(void)send(n->fd, "\n", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	FAULT(nudge_sent);
 	return 0;
 }
 
@@ -258,12 +312,16 @@ static int new_nudge(struct keeper *k, int group, int member, const struct addr 
 	k->nudges[i].sent_at = k->now;
 	own_address(to, &target);
 	r = open_nudge(k, &k->nudges[i], &target);
+	FAULT(nudge_opened);
 	if (r < 0) {
 		if (k->nudges[i].fd >= 0)
 			k->sys->close(k->nudges[i].fd);
 		return r;
 	}
+	k->nudges[i].cookie = snapshot_identity(k->nudges[i].fd);
 	k->nudges[i].used = true;
+	if (k->nudge_top <= i)
+		k->nudge_top = i + 1;
 	return i;
 }
 
@@ -345,6 +403,12 @@ static bool has_source(const struct keeper *k, int group)
 
 void give_pump(struct keeper *k, int group)
 {
+	k->groups[group].pump = true;
+}
+
+static void pump(struct keeper *k, int group)
+{
+	k->groups[group].pump = false;
 	if (k->groups[group].addr.proto != IPPROTO_TCP || !has_source(k, group) ||
 	    !group_is_heard(k, group))
 		return;
@@ -373,6 +437,13 @@ void give_pump(struct keeper *k, int group)
 		if (to == NONE || send_nudge(k, to, false) < 0)
 			break;
 	}
+}
+
+void give_run(struct keeper *k)
+{
+	for (int i = 0; i < k->group_top; i++)
+		if (k->groups[i].used && k->groups[i].pump)
+			pump(k, i);
 }
 
 void give_probe(struct keeper *k, int member)
@@ -418,6 +489,7 @@ void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct 
 	if (nudge == NONE)
 		return;
 	ret->nudge = 1;
+	FAULT(ask_known);
 	if (k->nudges[nudge].member != NONE)
 		k->members[k->nudges[nudge].member].deaf = 0;
 	end_nudge(k, nudge);
@@ -427,6 +499,7 @@ void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct 
 	k->gifts[gift].conn = conn;
 	ret->gift = k->gifts[gift].id;
 	*ret_fd = k->gifts[gift].fd;
+	FAULT(ask_chosen);
 }
 
 int give_taken(struct keeper *k, int conn, uint32_t gift)
@@ -436,8 +509,9 @@ int give_taken(struct keeper *k, int conn, uint32_t gift)
 
 		if (!g->used || g->id != gift || g->conn != conn)
 			continue;
-		k->sys->close(g->fd);
+		state_close(k, g->fd); /* asked again, the next worker must still know it */
 		g->used = false;
+		FAULT(taken);
 		if (k->conn[conn].member != NONE)
 			k->groups[g->group].slots[k->members[k->conn[conn].member].slot].given++;
 		return 0;
@@ -464,6 +538,36 @@ void give_member_ended(struct keeper *k, int member)
 	for (int i = 0; i < NUDGES_MAX; i++)
 		if (k->nudges[i].used && k->nudges[i].member == member)
 			end_nudge(k, i);
+}
+
+/* Was connect(2) called? Else nobody will ever ask about it. */
+static bool is_on_its_way(int fd)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_state != TCP_CLOSE;
+}
+
+void give_restore(struct keeper *k)
+{
+	for (int i = 0; i < k->gift_top; i++)
+		if (k->gifts[i].used && snapshot_identity(k->gifts[i].fd) != k->gifts[i].cookie)
+			k->gifts[i].used = false;
+	for (int i = 0; i < k->nudge_top; i++) {
+		struct nudge *n = &k->nudges[i];
+
+		if (n->used && snapshot_identity(n->fd) != n->cookie)
+			n->used = false;
+		else if (n->used && !is_on_its_way(n->fd))
+			end_nudge(k, i);
+	}
+	for (int i = 0; i < k->member_top; i++)
+		if (k->members[i].used && k->members[i].page.at)
+			page_nudged(&k->members[i].page, outstanding(k, i) > 0);
+	for (int i = 0; i < k->nudge_top; i++)
+		if (k->nudges[i].used && k->nudges[i].member == NONE && k->nudges[i].group != NONE)
+			nudge_all(k, k->nudges[i].group, true);
 }
 
 size_t give_rules(const struct keeper *k, int group, struct program_rule *ret, size_t max)

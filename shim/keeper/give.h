@@ -6,11 +6,26 @@
 
 #include "state.h"
 
+/**
+ * give_pump - take what waits in a group's ownerless queues, and nudge shards to fetch it: soon, when
+ * the request that is being handled has its answer (a nudge is committed before it is made)
+ */
+void give_pump(struct keeper *k, int group);
+
+/** give_run - do so now for all groups that want it */
+void give_run(struct keeper *k);
+
+/** give_restore - after a worker's end: nudges and gifts that are no more are forgotten */
+void give_restore(struct keeper *k);
+
+/**
+ * give_found - a descriptor that nobody recorded: true, and taken over, when it is a connection to
+ * one of our groups, which the worker that died had just accepted
+ */
+bool give_found(struct keeper *k, int fd);
+
 /** give_has - is this connection (SO_COOKIE) a gift on its way */
 bool give_has(const struct keeper *k, uint64_t cookie);
-
-/** give_pump - take what waits in a group's ownerless queues, and nudge shards to fetch it */
-void give_pump(struct keeper *k, int group);
 
 /** give_probe - a nudge to a shard that may not accept: its swallowing proves that it does */
 void give_probe(struct keeper *k, int member);

@@ -11,6 +11,7 @@
 #include "../steer/program.h"
 #include "../util/log.h"
 #include "adopt.h"
+#include "fault.h"
 #include "give.h"
 #include "member.h"
 #include "process.h"
@@ -405,7 +406,9 @@ void group_steer(struct keeper *k, int group)
 	}
 	len = program_build(&g->table, &key, index_of, BUCKETS_MAX, rules,
 	                    give_rules(k, group, rules, NUDGES_MAX), program, PROGRAM_MAX);
+	FAULT(attach_before);
 	r = len < 0 ? len : k->os->attach(k->sys, fd, program, (unsigned)len);
+	FAULT(attach_after);
 	if (r < 0) {
 		char why[sizeof(g->why)];
 

@@ -1,38 +1,38 @@
-/* The keeper process: one thread, one event loop. Owns the listening name, every connection and the
- * clock; decides nothing itself (request.c, group.c, member.c). */
+/* The keeper's worker: one thread, one event loop. Owns the listening name and the clock; decides
+ * nothing itself (conn.c, request.c, group.c, member.c). Commits after everything it has done. */
 #include "keeper.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "../util/log.h"
 #include "client.h"
+#include "conn.h"
+#include "fault.h"
 #include "give.h"
 #include "group.h"
 #include "member.h"
 #include "peer.h"
 #include "process.h"
-#include "request.h"
-#include "state.h"
+#include "restore.h"
+#include "snapshot.h"
+#include "vault.h"
 #include "stuck.h"
 
 #define BACKLOG        128
 #define EVENTS         64
+#define INHERITED_MAX  4096
 #define ACCEPT_PAUSE_MS 100
-
-/* What an epoll event is about: the upper half of its 64 bits; the lower is a connection's number. */
-enum event_kind { EVENT_ACCEPT, EVENT_CONN, EVENT_PROCESS, EVENT_SIGNAL };
-
-static struct keeper *keeper; /* one per process; too large for the stack */
+#define VAULT_PAUSE_MS 1000 /* no memory for a new one: until it is tried again */
 
 static int64_t monotonic_ms(void)
 {
@@ -40,105 +40,6 @@ static int64_t monotonic_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-static int watch_fd(struct keeper *k, int fd, enum event_kind kind, int conn)
-{
-	struct epoll_event e = { .events = EPOLLIN };
-
-	e.data.u64 = (uint64_t)kind << 32 | (uint32_t)conn;
-	return epoll_ctl(k->epoll, EPOLL_CTL_ADD, fd, &e) == -1 ? -errno : 0;
-}
-
-int conn_watch_process(struct keeper *k, int conn, int pidfd)
-{
-	int r = watch_fd(k, pidfd, EVENT_PROCESS, conn);
-
-	if (r < 0)
-		close(pidfd);
-	else
-		k->conn[conn].pidfd = pidfd;
-	return r;
-}
-
-static void free_conn(struct keeper *k, int conn)
-{
-	struct conn *c = &k->conn[conn];
-	int group = c->group;
-
-	page_drop(&c->page);
-	if (c->pidfd != NONE)
-		close(c->pidfd);
-	k->conns--;
-	k->foreign -= c->foreign;
-	c->used = false;
-	if (group != NONE && k->groups[group].used)
-		group_release_if_empty(k, group);
-}
-
-/* Something about an owner has changed; what neither connects nor lives any more is forgotten. */
-static void conn_changed(struct keeper *k, int conn)
-{
-	struct conn *c = &k->conn[conn];
-	bool owner = c->state == CONN_OWNER && c->member != NONE;
-	bool over = c->fd == NONE && (c->dead || !owner);
-
-	if (owner)
-		member_review(k, c->member);
-	/* A review may have released the member, and then nothing is left to wait for. */
-	if (over || (c->fd == NONE && (c->state != CONN_OWNER || c->member == NONE)))
-		free_conn(k, conn);
-}
-
-static void end_connection(struct keeper *k, int conn)
-{
-	struct conn *c = &k->conn[conn];
-	bool launcher = c->n > 0;
-
-	close(c->fd);
-	c->fd = NONE;
-	give_conn_ended(k, conn);
-	if (c->pidfd == NONE)
-		c->dead = true; /* without a pidfd the connection is all we know of the process */
-	if (c->state != CONN_OWNER)
-		c->dead = true;
-	if (c->group != NONE)
-		give_pump(k, c->group);
-	conn_changed(k, conn);
-	if (!launcher)
-		return;
-	for (int i = 0; i < k->member_top; i++)
-		if (k->members[i].used && k->members[i].state == WIRE_ORPHAN)
-			member_review(k, i);
-}
-
-static void process_ended(struct keeper *k, int conn)
-{
-	struct conn *c = &k->conn[conn];
-
-	close(c->pidfd);
-	c->pidfd = NONE;
-	c->dead = true;
-	conn_changed(k, conn);
-}
-
-static void on_packet(struct keeper *k, int conn)
-{
-	struct conn *c = &k->conn[conn];
-	struct wire_packet p;
-	int r = wire_receive(k->sys, c->fd, MSG_DONTWAIT, &p);
-
-	if (r == -EAGAIN)
-		return;
-	if (r == 1) {
-		r = request_handle(k, conn, &p);
-		wire_close_fds(k->sys, &p);
-		if (r == 0)
-			return;
-	}
-	if (r < 0 && r != -EPIPE && r != -ECONNRESET)
-		log_debug("connection of pid %u closed: %s (message %u, state %d)", c->pid, strerror(-r), p.head.type, (int)c->state);
-	end_connection(k, conn);
 }
 
 static void pause_accept(struct keeper *k, int64_t until)
@@ -149,50 +50,19 @@ static void pause_accept(struct keeper *k, int64_t until)
 	(void)epoll_ctl(k->epoll, EPOLL_CTL_MOD, k->listener, &e);
 }
 
-static int admit(struct keeper *k, int fd)
-{
-	uint32_t uid, pid;
-	bool foreign;
-
-	if (peer_identify(k->sys, fd, &uid, &pid) < 0)
-		return -EPERM;
-	foreign = !peer_is(uid, pid, k->uid);
-	if (k->conns >= CONNS_MAX || (foreign && k->foreign >= FOREIGN_MAX))
-		return -ENOSPC;
-	for (int i = 0; i < CONNS_MAX; i++) {
-		struct conn *c = &k->conn[i];
-
-		if (c->used)
-			continue;
-		memset(c, 0, sizeof(*c));
-		if (watch_fd(k, fd, EVENT_CONN, i) < 0)
-			return -ENOSPC;
-		c->used = true;
-		c->foreign = foreign;
-		c->fd = fd;
-		c->pidfd = c->group = c->member = NONE;
-		c->uid = uid;
-		c->pid = pid;
-		c->hello_until = k->now + HELLO_MS;
-		k->conns++;
-		k->foreign += foreign;
-		if (k->conn_top <= i)
-			k->conn_top = i + 1;
-		return 0;
-	}
-	return -ENOSPC;
-}
-
 static void on_accept(struct keeper *k)
 {
-	int fd = accept4(k->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd;
 
+	FAULT(accept_before);
+	fd = accept4(k->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	FAULT(accept_after);
 	if (fd == -1) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
 			pause_accept(k, k->now + ACCEPT_PAUSE_MS);
 		return;
 	}
-	if (admit(k, fd) < 0)
+	if (conn_admit(k, fd) < 0)
 		close(fd);
 }
 
@@ -213,7 +83,7 @@ static int64_t on_time(struct keeper *k, int idle_ms)
 		if (!k->conn[i].used || k->conn[i].state != CONN_NEW)
 			continue;
 		if (k->conn[i].hello_until <= k->now)
-			end_connection(k, i);
+			conn_end(k, i);
 		else if (k->conn[i].hello_until < next)
 			next = k->conn[i].hello_until;
 	}
@@ -255,46 +125,87 @@ static int64_t on_time(struct keeper *k, int idle_ms)
 	return next;
 }
 
-static void dispatch(struct keeper *k, const struct epoll_event *e)
+/* -> true: this is the new vault. */
+static bool on_vault_end(struct keeper *k)
+{
+	struct shared *s = k->shared;
+	int r;
+
+	if (!vault_is_over(s->vault.pidfd))
+		return false;
+	if (atomic_load(&s->ending)) {
+		k->ending = true;
+		return false;
+	}
+	log_warn("keeper: the vault (pid %d) is gone: making another", s->vault.pid);
+	r = vault_renew(s);
+	if (r == 1)
+		return true;
+	FAULT(vault_after);
+	if (r == 0)
+		r = conn_watch_fd(k, s->vault.pidfd, EVENT_VAULT, 0);
+	if (r < 0) {
+		log_error("keeper: no vault: %s", strerror(-r));
+		k->vault_at = k->now + VAULT_PAUSE_MS;
+	}
+	return false;
+}
+
+/* -> true: this is the new vault. */
+static bool dispatch(struct keeper *k, const struct epoll_event *e)
 {
 	int conn = (int)(uint32_t)e->data.u64;
 
-	switch ((enum event_kind)(e->data.u64 >> 32)) {
+	switch ((enum conn_event)(e->data.u64 >> 32)) {
 	case EVENT_ACCEPT:
 		on_accept(k);
 		break;
 	case EVENT_CONN:
 		if (k->conn[conn].used && k->conn[conn].fd != NONE)
-			on_packet(k, conn);
+			conn_receive(k, conn);
 		break;
 	case EVENT_PROCESS:
 		if (k->conn[conn].used && k->conn[conn].pidfd != NONE)
-			process_ended(k, conn);
+			conn_process_ended(k, conn);
 		break;
-	case EVENT_SIGNAL:
-		k->ending = true;
-		break;
+	case EVENT_VAULT:
+		return on_vault_end(k);
 	}
+	return false;
 }
 
-static void loop(struct keeper *k, int idle_ms)
+/* What is due by the clock, then events. -> true: this is the new vault. */
+static bool turn(struct keeper *k, int idle_ms)
 {
 	struct epoll_event events[EVENTS];
+	int64_t next, wait;
+	int n;
 
-	while (!k->ending) {
-		int64_t next, wait;
-		int n;
-
-		k->now = monotonic_ms();
-		next = on_time(k, idle_ms);
-		if (k->ending)
-			return;
-		wait = next == NEVER ? -1 : next - k->now;
-		n = epoll_wait(k->epoll, events, EVENTS, (int)(wait > 3600000 ? 3600000 : wait));
-		k->now = monotonic_ms();
-		for (int i = 0; i < n; i++)
-			dispatch(k, &events[i]);
+	k->now = monotonic_ms();
+	next = on_time(k, idle_ms);
+	give_run(k);
+	state_commit(k);
+	if (k->vault_at <= k->now) {
+		k->vault_at = NEVER;
+		if (on_vault_end(k))
+			return true;
 	}
+	if (k->vault_at < next)
+		next = k->vault_at;
+	if (k->ending)
+		return false;
+	wait = next == NEVER ? -1 : next - k->now;
+	n = epoll_pwait(k->epoll, events, EVENTS, (int)(wait > 3600000 ? 3600000 : wait),
+	                vault_unblocked());
+	k->ending |= vault_terminated();
+	k->now = monotonic_ms();
+	for (int i = 0; i < n && !k->ending; i++) {
+		if (dispatch(k, &events[i]))
+			return true;
+		give_run(k);
+		state_commit(k);
+	}
+	return false;
 }
 
 /* The first name that is free; another keeper of ours under any of them: -EEXIST. */
@@ -326,19 +237,6 @@ static int listen_by_name(struct keeper *k, const char *name)
 	return r;
 }
 
-static int watch_signals(struct keeper *k)
-{
-	sigset_t set;
-	int fd;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return fd == -1 ? -errno : watch_fd(k, fd, EVENT_SIGNAL, 0);
-}
-
 static void raise_limit(void)
 {
 	struct rlimit l;
@@ -349,6 +247,19 @@ static void raise_limit(void)
 	}
 }
 
+/* What the program that started us left open: nobody would ever close it. */
+static void close_inherited(int but)
+{
+	int last = but > STDERR_FILENO ? but : STDERR_FILENO;
+
+	for (int fd = STDERR_FILENO + 1; fd < last; fd++)
+		close(fd);
+	if (sys_get()->close_range((unsigned)last + 1, ~0u, 0) == 0)
+		return;
+	for (int fd = last + 1; fd < INHERITED_MAX; fd++) /* kernels before 5.9 */
+		close(fd);
+}
+
 static int set_up(struct keeper *k, const struct keeper_options *options)
 {
 	int r;
@@ -356,25 +267,21 @@ static int set_up(struct keeper *k, const struct keeper_options *options)
 	k->sys = sys_get();
 	k->os = os_get();
 	k->uid = (uint32_t)geteuid();
-	k->accept_at = NEVER;
-	k->listener = NONE;
+	k->accept_at = k->vault_at = NEVER;
+	k->listener = k->diag = NONE;
 	k->now = k->idle_since = monotonic_ms();
 	process_service(k->service, sizeof(k->service));
 	if (!(k->os->caps & OS_KEEPER))
 		return -ENOTSUP;
 	raise_limit();
-	page_watch_start();
 	k->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (k->epoll == -1)
 		return -errno;
-	k->diag = k->os->listeners_open();
-	if (k->diag < 0)
-		log_warn("keeper: the kernel lists no sockets (%s): strangers are not seen",
-		         strerror(-k->diag));
 	r = listen_by_name(k, options->name);
-	if (r == 0)
-		r = watch_fd(k, k->listener, EVENT_ACCEPT, 0);
-	return r < 0 ? r : watch_signals(k);
+	if (r < 0)
+		return r;
+	state_commit(k);
+	return 0;
 }
 
 static void nothing(int signal)
@@ -392,28 +299,96 @@ static void signal_interrupts(int number)
 	(void)sigaction(number, &sa, NULL);
 }
 
-int keeper_main(const struct keeper_options *options)
+static void ready(struct shared *s)
 {
+	int fd = s->ready_fd;
+
+	s->ready_fd = NONE;
+	if (fd >= 0)
+		close(fd);
+}
+
+static int begin(struct keeper *k)
+{
+	int64_t accept_at = k->accept_at;
 	int r;
 
-	signal(SIGPIPE, SIG_IGN);
-	signal_interrupts(SIGALRM);
-	keeper = mmap(NULL, sizeof(*keeper), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (keeper == MAP_FAILED) {
+	k->now = monotonic_ms();
+	(void)listen(k->listener, BACKLOG); /* so that its credentials name a process that lives */
+	restore(k);
+	if (k->diag < 0)
+		log_warn("keeper: the kernel lists no sockets (%s): strangers are not seen",
+		         strerror(-k->diag));
+	r = conn_watch_fd(k, k->listener, EVENT_ACCEPT, 0);
+	if (r == 0 && k->shared->vault.pidfd != NONE)
+		r = conn_watch_fd(k, k->shared->vault.pidfd, EVENT_VAULT, 0);
+	if (accept_at != NEVER)
+		pause_accept(k, accept_at);
+	state_commit(k);
+	return r;
+}
+
+static enum vault_role work(struct shared *s, int idle_ms)
+{
+	struct keeper *k = snapshot_load(s);
+	bool is_vault = false;
+	int r = k ? begin(k) : -ENOMEM;
+
+	if (r < 0) {
+		log_error("keeper: %s", strerror(-r));
+		return ROLE_OVER;
+	}
+	ready(s);
+	while (!k->ending && !is_vault)
+		is_vault = turn(k, idle_ms);
+	if (!is_vault) {
+		close(k->listener);
+		atomic_store(&s->ending, true);
+	}
+	snapshot_drop(k);
+	return is_vault ? ROLE_VAULT : ROLE_OVER;
+}
+
+/* A process may be one and then, as a copy of itself, the other. */
+static int run(struct shared *s, int idle_ms)
+{
+	enum vault_role role = vault_open(s) == 0 ? ROLE_VAULT : ROLE_WORKER;
+
+	while (role != ROLE_OVER)
+		role = role == ROLE_VAULT ? vault_watch(s) : work(s, idle_ms);
+	return 0;
+}
+
+int keeper_main(const struct keeper_options *options)
+{
+	struct shared *s = snapshot_make();
+	struct keeper *k = s ? snapshot_new(s) : NULL;
+	int r;
+
+	if (!k) {
 		log_error("keeper: %s", strerror(errno));
 		return 1;
 	}
-	r = set_up(keeper, options);
-	if (options->ready_fd >= 0)
-		close(options->ready_fd);
+	signal(SIGPIPE, SIG_IGN);
+	signal_interrupts(SIGALRM);
+	vault_signals();
+	close_inherited(options->ready_fd);
+	s->ready_fd = options->ready_fd;
+	r = set_up(k, options);
+	if (r < 0)
+		ready(s);
 	if (r == -EEXIST)
 		return 0; /* somebody was quicker */
 	if (r < 0) {
 		log_error("keeper: cannot start: %s", strerror(-r));
 		return 69;
 	}
-	if (keeper->service[0])
-		log_warn("keeper: lives and dies with %s", keeper->service);
-	loop(keeper, options->idle_ms);
-	return 0;
+	if (k->service[0])
+		log_warn("keeper: lives and dies with %s", k->service);
+	snapshot_drop(k);
+#ifdef SOCKSHARD_FAULTS
+	if (fault_setup())
+		return 0;
+#endif
+	return run(s, options->idle_ms);
 }

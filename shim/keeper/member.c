@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "../util/log.h"
+#include "fault.h"
 #include "give.h"
 #include "group.h"
 #include "process.h"
@@ -43,7 +44,7 @@ uint64_t member_accepted(struct member *m)
 	uint32_t now;
 
 	if (!m->page.at)
-		return 0;
+		return m->accepted; /* UDP: none; or a worker died while it released the socket */
 	now = page_accepted(&m->page);
 	m->accepted += (uint64_t)(int64_t)(int32_t)(now - m->counted); /* a swallowed nudge counts back */
 	m->counted = now;
@@ -125,23 +126,20 @@ static void tell_launchers(struct keeper *k, const struct member *m, uint16_t ty
 
 		if (c->used && c->fd != NONE && c->n > 0 && m->slot >= c->first &&
 		    m->slot < c->first + c->n &&
-		    strcmp(c->launch, k->groups[m->group].name) == 0)
+		    strcmp(c->launch, k->groups[m->group].name) == 0) {
+			p.head.result = ++c->events;
 			(void)wire_send(k->sys, c->fd, &p, MSG_DONTWAIT);
+		}
 	}
 }
 
-/* Close our duplicate. The socket leaves the kernel's group unless somebody else still holds it. */
-static void release(struct keeper *k, int member)
+void member_vanished(struct keeper *k, int member)
 {
 	struct member *m = &k->members[member];
-	struct group *g = &k->groups[m->group];
-	struct slot_stat *stat = &g->slots[m->slot % BUCKETS_MAX];
-	int group = m->group;
+	struct slot_stat *stat = &k->groups[m->group].slots[m->slot % BUCKETS_MAX];
 
 	give_member_ended(k, member);
-	g->lost += member_queue(k, m); /* nobody can take them: the kernel resets them now */
 	stat->accepted += member_accepted(m);
-	k->sys->close(m->fd);
 	if (m->state != WIRE_STARTING)
 		tell_launchers(k, m, WIRE_EVENT_GONE);
 	m->used = false;
@@ -153,12 +151,29 @@ static void release(struct keeper *k, int member)
 			m->page.at = NULL;
 		}
 	page_drop(&m->page);
+}
+
+/* Close our duplicate. The socket leaves the kernel's group unless somebody else still holds it.
+ * Committed before: one change of the kernel's array at a time can be told for sure afterwards. */
+static void release(struct keeper *k, int member)
+{
+	struct member *m = &k->members[member];
+	int group = m->group;
+
+	k->groups[group].lost += member_queue(k, m); /* nobody can take them: reset by the kernel */
+	(void)member_accepted(m);
+	state_commit(k);
+	FAULT(release_before);
+	k->sys->close(m->fd);
+	FAULT(release_after);
+	member_vanished(k, member);
+	FAULT(release_told);
 	(void)group_list(k, group);
 }
 
-/* The last one left on purpose: the port is to be free for the next program. */
-static void release_leftovers(struct keeper *k, int group)
+void member_release_leftovers(struct keeper *k, int group)
 {
+	k->groups[group].releasing = false;
 	for (int i = 0; i < k->member_top; i++) {
 		const struct member *m = &k->members[i];
 
@@ -166,9 +181,11 @@ static void release_leftovers(struct keeper *k, int group)
 		    (member_takes(m) || group_supervised(k, group, m->slot)))
 			return;
 	}
+	k->groups[group].releasing = true;
 	for (int i = 0; i < k->member_top; i++)
 		if (k->members[i].used && k->members[i].group == group)
 			release(k, i);
+	k->groups[group].releasing = false;
 }
 
 static bool others_live(const struct keeper *k, int member)
@@ -244,15 +261,14 @@ static void withdraw(struct keeper *k, int member, bool keep_home)
 			return;
 	}
 	group_steer(k, group);
+	g->releasing = keep_home;
 	release(k, member);
 	if (keep_home)
-		release_leftovers(k, group);
+		member_release_leftovers(k, group);
 	group_steer(k, group);
 	group_release_if_empty(k, group);
 }
 
-/* The held socket of a slot whose next process has just joined: that one is the last in the kernel's
- * array and has no buckets yet, so that it moves into the hole and no flow notices. */
 static void become_owner(struct keeper *k, struct conn *c, int member, int fd, uint64_t cookie)
 {
 	struct member *m = &k->members[member];
@@ -272,6 +288,8 @@ static void become_owner(struct keeper *k, struct conn *c, int member, int fd, u
 	c->member = member;
 }
 
+/* The held socket of a slot whose next process has just joined: that one is the last in the kernel's
+ * array and has no buckets yet, so that it moves into the hole and no flow notices. */
 static void replace_orphans(struct keeper *k, int newcomer)
 {
 	const struct member *n = &k->members[newcomer];
@@ -327,8 +345,12 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 
 	if (r < 0)
 		return r;
-	if ((r == 0) != (!tcp && !bound) || member_by_cookie(k, join->cookie) != NONE)
+	if (member_by_cookie(k, join->cookie) != NONE)
 		return -EBADF;
+	if (r == 0 && (tcp || bound))
+		return -EBADF;
+	bound |= r == 1 && !tcp; /* by a worker that died before it could say so */
+	FAULT(join_proven);
 	slot = group_pick_slot(k, c->group, c, ret_taken);
 	if (slot < 0)
 		return slot;
@@ -340,7 +362,9 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 	m->state = WIRE_STARTING;
 	(void)group_list(k, c->group);
 	if (!bound) {
+		FAULT(listen_before);
 		r = enter_kernel(k, &c->want.addr, fd, join->backlog);
+		FAULT(listen_after);
 		if (r < 0) {
 			m->used = false;
 			return r;
@@ -351,10 +375,22 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 	m->generation = ++g->slots[slot].generation;
 	become_owner(k, c, member, fd, join->cookie);
 	(void)group_list(k, c->group);
+	FAULT(join_listed);
+	return member_joined(k, conn);
+}
+
+int member_joined(struct keeper *k, int conn)
+{
+	const struct conn *c = &k->conn[conn];
+	int member = c->member;
+
 	replace_orphans(k, member);
 	replace_suspects(k, member, c);
+	FAULT(join_orphans);
 	group_steer(k, c->group);
-	tell_launchers(k, m, WIRE_EVENT_LIVE);
+	FAULT(join_steered);
+	tell_launchers(k, &k->members[member], WIRE_EVENT_LIVE);
+	FAULT(join_told);
 	give_pump(k, c->group);
 	return member;
 }
@@ -459,6 +495,7 @@ int member_leave(struct keeper *k, int conn, uint32_t action)
 	}
 	m->state = WIRE_DRAINING;
 	group_steer(k, m->group);
+	FAULT(leave_steered);
 	if (action != WIRE_CLOSED && others_live(k, member))
 		give_take_all(k, member);
 	if (action == WIRE_SHUT_RD || action == WIRE_SHUT_RDWR)
@@ -466,6 +503,9 @@ int member_leave(struct keeper *k, int conn, uint32_t action)
 	else if (action == WIRE_DISCONNECT)
 		r = disconnect(k, m->fd);
 	r = r == -1 ? -errno : 0;
+	if (r == -ENOTCONN)
+		r = 0; /* it listened: a worker that died had shut it down */
+	FAULT(leave_done);
 	if (action == WIRE_CLOSED) {
 		withdraw(k, member, true);
 	} else {
@@ -637,8 +677,10 @@ void member_evict_due(struct keeper *k, int member)
 	if ((others_live(k, member) || others_return(k, member)) && !is_drained(k, member))
 		return;
 	(void)group_list(k, group);
+	FAULT(evict_due);
+	k->groups[group].releasing = true;
 	release(k, member);
-	release_leftovers(k, group);
+	member_release_leftovers(k, group);
 	group_steer(k, group);
 	give_pump(k, group);
 	group_release_if_empty(k, group);

@@ -21,6 +21,14 @@ bool member_takes(const struct member *m);
 int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd, bool bound,
                 bool *ret_taken);
 
+/** member_joined - what follows; once more when a worker died in the middle of it. The member */
+int member_joined(struct keeper *k, int conn);
+
+/** member_vanished - our duplicate is closed: forget the member; its conn may listen again */
+void member_vanished(struct keeper *k, int member);
+
+/** member_release_leftovers - the last one left on purpose: the port is to be free for the next */
+void member_release_leftovers(struct keeper *k, int group);
 /**
  * member_adopt - take a socket that listens already: it survived the keeper before us
  * @slot, generation, accepted: as it says

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -57,14 +58,24 @@ static void unlink_page(struct wire_page *p)
 		}
 }
 
+static uint64_t inode_of(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 ? st.st_ino : 0;
+}
+
 int page_map(struct page *page)
 {
-	void *at = mmap(NULL, WIRE_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, page->fd, 0);
+	void *at;
 
-	if (at == MAP_FAILED) {
-		page->at = NULL;
+	page->at = NULL;
+	if (page->inode == 0 || inode_of(page->fd) != page->inode)
+		return -EBADF;
+	at = mmap(NULL, WIRE_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, page->fd, 0);
+
+	if (at == MAP_FAILED)
 		return -errno;
-	}
 	page->at = at;
 	link_page(page->at);
 	return 0;
@@ -77,6 +88,7 @@ int page_make(struct page *ret)
 
 	if (page.fd == -1)
 		return -errno;
+	page.inode = inode_of(page.fd);
 	if (ftruncate(page.fd, WIRE_PAGE_BYTES) == -1 ||
 	    fcntl(page.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == -1)
 		r = -errno;

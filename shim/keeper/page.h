@@ -8,18 +8,19 @@
 struct page {
 	struct wire_page *at; /* NULL: none */
 	int fd;               /* the memfd, for who has to map it again */
+	uint64_t inode;
 };
 
 /** page_make - a fresh one, sealed against any change of size; 0 or -errno */
 int page_make(struct page *ret);
 
-/** page_map - map again what a predecessor made; 0 or -errno */
+/** page_map - map again what a predecessor made; 0, -EBADF: that descriptor is something else, -errno */
 int page_map(struct page *page);
 
 /** page_drop - unmap and close; a page that is none is passed over */
 void page_drop(struct page *page);
 
-/** page_watch - from now on the kernel marks every page of ours when this thread ends */
+/** page_watch_start - from now on the kernel marks every page of ours when this thread ends */
 void page_watch_start(void);
 
 /** page_accepted - the count, modulo 2^32 */

@@ -11,17 +11,24 @@
 #include "../util/log.h"
 #include "../util/version.h"
 #include "adopt.h"
+#include "fault.h"
 #include "give.h"
 #include "group.h"
 #include "member.h"
 #include "process.h"
+#include "snapshot.h"
 
+/* Sent after the commit (conn.c). Its descriptors are recorded elsewhere. */
 static int reply(struct keeper *k, const struct conn *c, struct wire_packet *p, uint32_t seq,
                  int result)
 {
 	p->head.seq = seq;
 	p->head.result = result;
-	return wire_send(k->sys, c->fd, p, MSG_DONTWAIT);
+	k->outbox.used = true;
+	k->outbox.conn = (int)(c - k->conn);
+	k->outbox.seq = seq;
+	k->outbox.packet = *p;
+	return 0;
 }
 
 static int on_hello(struct keeper *k, int conn, struct wire_packet *p)
@@ -55,6 +62,7 @@ static int on_hello(struct keeper *k, int conn, struct wire_packet *p)
 	p->head.type = WIRE_HELLO;
 	p->body.hello.version_min = p->body.hello.version_max = WIRE_VERSION;
 	p->body.hello.pid = (uint32_t)getpid();
+	p->body.hello.vault = (uint32_t)k->shared->vault.pid;
 	strcpy(p->body.hello.version, SOCKSHARD_VERSION);
 	memcpy(p->body.hello.service, k->service, sizeof(p->body.hello.service));
 	return reply(k, c, p, seq, r);
@@ -84,6 +92,7 @@ static int on_reserve(struct keeper *k, int conn, struct wire_packet *p)
 		c->group = r;
 		c->state = CONN_RESERVED;
 		r = c->want.addr.proto == IPPROTO_TCP ? page_make(&c->page) : 0;
+		FAULT(reserve_page);
 	}
 	wire_close_fds(k->sys, p);
 	if (r == 0 && c->page.at) {
@@ -120,6 +129,11 @@ static int on_join(struct keeper *k, int conn, struct wire_packet *p, bool bound
 	bool taken = false;
 	int r;
 
+	if (c->state == CONN_OWNER && c->member != NONE &&
+	    k->members[c->member].cookie == join->cookie) { /* a worker died in the middle of it */
+		wire_close_fds(k->sys, p);
+		return joined(k, c, p, seq, member_joined(k, conn), false);
+	}
 	if (c->state != (bound ? CONN_GRANTED : CONN_RESERVED) || p->n_fds != 1)
 		return -EPROTO;
 	c->grant = *join;

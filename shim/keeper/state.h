@@ -1,5 +1,6 @@
 /* All that the keeper's worker knows, in one place: struct keeper. Plain data, fixed sizes, no
- * pointers between the parts (numbers instead), so that it can live in shared memory. */
+ * pointers between the parts (numbers instead), so that the next worker can go on with a copy. A
+ * worker changes its own and commits; every descriptor is recorded with what it was (identity). */
 #ifndef SOCKSHARD_KEEPER_STATE_H
 #define SOCKSHARD_KEEPER_STATE_H
 
@@ -28,6 +29,7 @@
 #define NUDGE_MS     3000 /* unanswered so long: the shard is busy or does not hear */
 #define DEAF_MAX     3
 #define EVICT_MS     5000 /* a half-open connection may still arrive so long */
+#define CLOSING_MAX  64
 
 #define NONE (-1)
 #define NEVER INT64_MAX
@@ -55,8 +57,11 @@ struct group {
 	char why[128];      /* why it is not steered */
 	uint64_t lost;      /* connections reset because nobody could take them */
 	int64_t list_at;    /* monotonic ms: strangers may have moved */
-	struct bucket_table table;
+	bool pump;          /* something may have to be given */
+	bool releasing;     /* the last one left: the leftovers are being released */
+	uint32_t slot_top;  /* one past the highest slot that was ever held */
 	uint32_t ghosts; /* slots that live by their index, but have not rejoined since we started */
+	struct bucket_table table; /* from here on snapshot.c looks at the parts in use only */
 	uint16_t ghost_index[BUCKETS_MAX]; /* slot -> index; WIRE_NO_INDEX */
 	struct index_map map;
 	struct slot_stat slots[BUCKETS_MAX];
@@ -94,6 +99,7 @@ struct gift {
 	int group;
 	uint32_t from; /* slot */
 	int fd;
+	uint64_t cookie;
 	int conn;      /* NONE: waits; else sent there and not acknowledged */
 	uint32_t id;
 };
@@ -106,6 +112,7 @@ struct nudge {
 	int group;  /* NONE: a knock on an address that we hold nothing of */
 	int member; /* NONE: whoever the kernel chooses */
 	int fd;
+	uint64_t cookie;
 	struct addr peer, local; /* as the shard sees them */
 	int64_t sent_at;
 };
@@ -119,6 +126,7 @@ struct conn { /* a connection, and the process behind it while that lives */
 	bool dead;    /* its process has ended */
 	int fd;       /* NONE: the connection has ended */
 	int pidfd;    /* NONE: not known, or the process is dead */
+	uint64_t cookie, pidfd_id;
 	uint32_t uid, pid, role;
 	enum conn_state state;
 	int64_t hello_until;
@@ -130,26 +138,52 @@ struct conn { /* a connection, and the process behind it while that lives */
 	/* launchers */
 	char launch[WIRE_GROUP_MAX];
 	uint32_t first, n;
+	int32_t events; /* sent so far */
 	bool stopping;
 	uint8_t given_up[BUCKETS_MAX / 8];
 };
 
+/* The answer to the request that is being handled, sent after the commit. The request is taken out
+ * of its socket after that: the next worker finds it there and sends the answer again. */
+struct outbox {
+	bool used;
+	int conn;
+	uint32_t seq;
+	struct wire_packet packet;
+};
+
+struct shared;
+
 struct keeper {
 	const struct sys *sys;
 	const struct os *os;
+	struct shared *shared;
 	uint32_t uid;
-	int listener, epoll, diag, spare_fd;
+	int listener, epoll, diag;
 	bool ending;
 	int64_t now, accept_at, idle_since;
+	int64_t vault_at; /* there is none: try again; NEVER: there is */
 	unsigned conns, foreign;
-	int conn_top, member_top, group_top; /* one past the highest in use */
+	int conn_top, member_top, group_top, gift_top, nudge_top; /* one past the highest in use */
+	uint32_t last_gift; /* id */
+	unsigned n_closing;
+	struct { /* not ours any more, to be closed as soon as that is committed */
+		int fd;
+		uint64_t identity;
+	} closing[CLOSING_MAX];
+	struct outbox outbox;
 	char service[128];
 	struct group groups[GROUPS_MAX];
 	struct member members[MEMBERS_MAX];
 	struct conn conn[CONNS_MAX];
 	struct gift gifts[GIFTS_MAX];
 	struct nudge nudges[NUDGES_MAX];
-	uint32_t last_gift; /* id */
 };
+
+/** state_commit - from here on the next worker would go on; then close what was to be closed */
+void state_commit(struct keeper *k);
+
+/** state_close - close a descriptor once it is committed that it is not recorded any more */
+void state_close(struct keeper *k, int fd);
 
 #endif

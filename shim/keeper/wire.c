@@ -10,7 +10,7 @@ static const struct {
 	uint16_t min, max;
 } body_of[WIRE_TYPES] = {
 #define BODY(type) { sizeof(type), sizeof(type) }
-	[WIRE_HELLO] = BODY(struct wire_hello),
+	[WIRE_HELLO] = { offsetof(struct wire_hello, vault), sizeof(struct wire_hello) },
 	[WIRE_RESERVE] = BODY(struct wire_reserve),
 	[WIRE_JOIN] = BODY(struct wire_join),
 	[WIRE_LEAVE] = BODY(struct wire_leave_body),

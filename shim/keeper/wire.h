@@ -92,7 +92,8 @@ struct wire_head {
 	uint16_t type;
 	uint16_t length; /* of the whole packet, this head included */
 	uint32_t seq;    /* the request's; a reply repeats it; 0 for events */
-	int32_t result;  /* replies: 0 or -errno; requests: 0 */
+	int32_t result;  /* replies: 0 or -errno; requests: 0; events: their number, from 1: one that
+	                    repeats is the same event (a worker died after it was sent) */
 };
 
 struct wire_hello { /* request and reply */
@@ -101,6 +102,8 @@ struct wire_hello { /* request and reply */
 	uint32_t pid;        /* as the sender sees itself; the keeper trusts credentials first */
 	char version[16];    /* "0.1.0" */
 	char service[128];   /* reply: the control group that ends the keeper too, or empty */
+	uint32_t vault;      /* reply: pid of the process that makes another worker; 0: none */
+	uint32_t zero;
 };
 
 struct wire_reserve {

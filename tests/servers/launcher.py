@@ -299,7 +299,7 @@ def the_two_files_work_in_any_folder():
 
 
 def keeper_ends():
-    os.kill(status()["keeper"]["pid"], signal.SIGKILL)
+    os.kill(status()["keeper"]["pid"], signal.SIGTERM)
     until(10, "the end of the keeper", lambda: status() == EMPTY)
 
 

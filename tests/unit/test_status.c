@@ -109,10 +109,12 @@ static void the_json_has_the_published_form(void **state)
 	struct status s = begin();
 
 	(void)state;
-	writes(&s, "{\"keeper\":{\"pid\":1,\"version\":\"0.1.0\"},\"groups\":[]}\n");
+	writes(&s, "{\"keeper\":{\"pid\":1,\"vault\":null,\"version\":\"0.1.0\"},\"groups\":[]}\n");
+	s.keeper.vault = 2;
 	add(&s, group("x", IPPROTO_TCP, 8080));
 	add(&s, slot(0, 1));
-	writes(&s, "{\"keeper\":{\"pid\":1,\"version\":\"0.1.0\"},\"groups\":[{\"proto\":\"tcp\","
+	writes(&s, "{\"keeper\":{\"pid\":1,\"vault\":2,\"version\":\"0.1.0\"},"
+		   "\"groups\":[{\"proto\":\"tcp\","
 		   "\"address\":\"127.0.0.1:8080\",\"group\":\"x\",\"mode\":\"balance\","
 		   "\"key\":\"flow\",\"steered\":true,\"buckets\":256,\"lost\":0,\"strangers\":[],"
 		   "\"slots\":[{\"slot\":0,\"pid\":10,\"generation\":1,\"state\":\"live\","
