@@ -25,6 +25,8 @@ struct copy {	   /* a slot and the process that has it */
 
 enum run_stop { RUN_RUNS, RUN_STOP_FAILED, RUN_STOP_SIGNAL };
 
+#define RUN_ADDRS_MAX 32 /* more are not woken after a keeper's end: they come by themselves */
+
 struct run {
 	struct run_options options;
 	struct variables variables;
@@ -50,6 +52,8 @@ struct run {
 	unsigned held;	   /* sockets of ours that the keeper holds */
 	uint32_t answered; /* the last question it has answered */
 	int32_t last_event; /* its number */
+	struct addr addrs[RUN_ADDRS_MAX]; /* where copies were seen to listen */
+	unsigned n_addrs;
 	unsigned keeper_tries;
 	int64_t keeper_at; /* next try; RUN_NEVER: none */
 

@@ -42,6 +42,28 @@ static int ask_slots(struct run *r, struct keeper_client *client, uint32_t *ret_
 	return 0;
 }
 
+/* Copies that accept nothing would not notice that the keeper is another one. */
+static void wake_copies(struct run *r, struct keeper_client *client)
+{
+	for (unsigned i = 0; i < r->n_addrs; i++) {
+		struct wire_packet p;
+
+		memset(&p, 0, sizeof(p));
+		p.head.type = WIRE_WAKE;
+		p.body.slot.addr = r->addrs[i];
+		(void)keeper_tell(r->sys, client, &p);
+	}
+}
+
+static void remember_address(struct run *r, const struct addr *a)
+{
+	for (unsigned i = 0; i < r->n_addrs; i++)
+		if (addr_equal(&r->addrs[i], a))
+			return;
+	if (r->n_addrs < RUN_ADDRS_MAX)
+		r->addrs[r->n_addrs++] = *a;
+}
+
 int run_keeper_open(struct run *r)
 {
 	struct keeper_client client;
@@ -64,6 +86,7 @@ int run_keeper_open(struct run *r)
 		log_warn(
 			"the new keeper counts our copies from slot %u, they have slots from %u on",
 			first, r->first);
+	wake_copies(r, &client);
 	r->keeper = client;
 	r->registered = true;
 	r->keeper_tries = 0;
@@ -98,6 +121,7 @@ static void take_event(struct run *r, uint16_t type, const struct wire_slot *slo
 		return;
 	}
 	r->held++;
+	remember_address(r, &slot->addr);
 	h = &r->copies[slot->slot - r->first].history;
 	h->joined = true;
 	h->ever = true;

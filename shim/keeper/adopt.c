@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "../util/log.h"
+#include "give.h"
 #include "group.h"
 #include "member.h"
 
@@ -97,12 +98,14 @@ static bool is_new(const struct keeper *k, int group)
 int adopt_rejoin(struct keeper *k, int conn, const struct wire_rejoin *rejoin, int fd, int legacy_fd)
 {
 	static struct wire_legacy l; /* of the one thread there is */
+	bool first;
 	int group = k->conn[conn].group, member, r = read_legacy(legacy_fd, &l);
 	struct group *g = &k->groups[group];
 
 	if (r < 0)
 		return r;
-	if (is_new(k, group) && legacy_is_sound(&l))
+	first = is_new(k, group) && legacy_is_sound(&l);
+	if (first)
 		take_over(g, &l);
 	member = member_adopt(k, conn, rejoin, fd, l.slot, l.generation);
 	if (member < 0) {
@@ -116,7 +119,10 @@ int adopt_rejoin(struct keeper *k, int conn, const struct wire_rejoin *rejoin, i
 		g->ghosts--;
 	}
 	(void)group_list(k, group);
-	group_steer(k, group);
+	if (first && g->ghosts > 0)
+		give_wake_ghosts(k, group);
+	else
+		group_steer(k, group);
 	log_info("slot %u of group '%s' is back, %u not yet", l.slot, g->name, g->ghosts);
 	return member;
 }

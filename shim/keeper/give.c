@@ -309,6 +309,7 @@ static int new_nudge(struct keeper *k, int group, int member, const struct addr 
 	memset(&k->nudges[i], 0, sizeof(k->nudges[i]));
 	k->nudges[i].group = group;
 	k->nudges[i].member = member;
+	k->nudges[i].index = WIRE_NO_INDEX;
 	k->nudges[i].sent_at = k->now;
 	own_address(to, &target);
 	r = open_nudge(k, &k->nudges[i], &target);
@@ -344,10 +345,33 @@ int give_knock(struct keeper *k, const struct addr *addr)
 	int i;
 
 	for (i = 0; i < NUDGES_MAX; i++)
-		if (k->nudges[i].used && k->nudges[i].group == NONE)
+		if (k->nudges[i].used && k->nudges[i].group == NONE &&
+		    k->nudges[i].local.port == addr->port)
 			return 0; /* one at a time */
 	i = new_nudge(k, NONE, NONE, addr);
 	return i < 0 ? i : connect_nudge(k, i);
+}
+
+void give_wake_ghosts(struct keeper *k, int group)
+{
+	const struct group *g = &k->groups[group];
+	int first = NUDGES_MAX, i;
+
+	for (uint32_t s = 0; g->ghosts > 0 && s < BUCKETS_MAX; s++) {
+		if (g->ghost_index[s] == WIRE_NO_INDEX)
+			continue;
+		i = new_nudge(k, group, NONE, &g->addr);
+		if (i < 0)
+			break;
+		k->nudges[i].index = g->ghost_index[s];
+		k->nudges[i].probe = true;
+		first = i < first ? i : first;
+	}
+	group_steer(k, group);
+	for (i = first; i < NUDGES_MAX; i++)
+		if (k->nudges[i].used && k->nudges[i].group == group &&
+		    k->nudges[i].index != WIRE_NO_INDEX)
+			(void)connect_nudge(k, i);
 }
 
 static unsigned gifts_waiting(const struct keeper *k, int group)
@@ -578,9 +602,12 @@ size_t give_rules(const struct keeper *k, int group, struct program_rule *ret, s
 		const struct nudge *g = &k->nudges[i];
 		int index;
 
-		if (!g->used || g->member == NONE || k->members[g->member].group != group)
+		if (!g->used || g->group != group)
 			continue;
-		index = index_find(&k->groups[group].map, k->members[g->member].cookie);
+		if (g->member != NONE)
+			index = index_find(&k->groups[group].map, k->members[g->member].cookie);
+		else
+			index = g->index != WIRE_NO_INDEX ? (int)g->index : -ENOENT;
 		if (index < 0)
 			continue;
 		ret[n].src_port = g->peer.port;

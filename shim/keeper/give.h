@@ -46,6 +46,9 @@ void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct 
  */
 int give_knock(struct keeper *k, const struct addr *addr);
 
+/** give_wake_ghosts - let the siblings of a shard that rejoined notice that their keeper has ended */
+void give_wake_ghosts(struct keeper *k, int group);
+
 /** give_taken - the shard has it: 0; -ENOENT: it was not its own to take */
 int give_taken(struct keeper *k, int conn, uint32_t gift);
 

@@ -251,6 +251,23 @@ static int on_register(struct keeper *k, int conn, struct wire_packet *p)
 	return reply(k, c, p, seq, 0);
 }
 
+/* Only what nobody here holds: whoever is known already has no need to be woken. */
+static int on_wake(struct keeper *k, int conn, struct wire_packet *p)
+{
+	const struct addr a = p->body.slot.addr;
+	uint32_t seq = p->head.seq;
+	int r = 0;
+
+	if (k->conn[conn].n == 0 || a.port == 0 || (a.family != AF_INET && a.family != AF_INET6))
+		return -EPROTO;
+	for (int i = 0; i < k->group_top; i++)
+		if (k->groups[i].used && addr_equal(&k->groups[i].addr, &a))
+			return reply(k, &k->conn[conn], p, seq, 0);
+	if (a.proto == IPPROTO_TCP)
+		r = give_knock(k, &a);
+	return reply(k, &k->conn[conn], p, seq, r);
+}
+
 static int on_launcher_word(struct keeper *k, int conn, struct wire_packet *p)
 {
 	struct conn *c = &k->conn[conn];
@@ -315,6 +332,8 @@ int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 		return reply(k, c, p, seq, 0);
 	case WIRE_REGISTER:
 		return on_register(k, conn, p);
+	case WIRE_WAKE:
+		return on_wake(k, conn, p);
 	case WIRE_STOPPING:
 	case WIRE_GIVE_UP:
 		return on_launcher_word(k, conn, p);

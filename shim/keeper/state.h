@@ -110,7 +110,8 @@ struct nudge {
 	bool probe;   /* brings nothing: its swallowing proves that the shard accepts */
 	bool gave_up; /* unanswered: not counted on any more, but it may still be in the queue */
 	int group;  /* NONE: a knock on an address that we hold nothing of */
-	int member; /* NONE: whoever the kernel chooses */
+	int member; /* NONE: a ghost by its index, or whoever the kernel chooses */
+	uint16_t index; /* of a ghost; WIRE_NO_INDEX */
 	int fd;
 	uint64_t cookie;
 	struct addr peer, local; /* as the shard sees them */

@@ -21,6 +21,7 @@ static const struct {
 	[WIRE_STATUS_GROUP] = BODY(struct wire_status_group),
 	[WIRE_STATUS_SLOT] = BODY(struct wire_status_slot),
 	[WIRE_STATUS_STRANGER] = BODY(struct wire_status_stranger),
+	[WIRE_WAKE] = BODY(struct wire_slot),
 	[WIRE_EVENT_LIVE] = BODY(struct wire_slot),
 	[WIRE_EVENT_GONE] = BODY(struct wire_slot),
 	[WIRE_REJOIN] = BODY(struct wire_rejoin),

@@ -40,6 +40,7 @@ enum wire_type {
 	WIRE_ASK,        /* shard: I accepted this connection; is it a nudge of yours? */
 	WIRE_GIVEN,      /* the answer; fd: the connection that waited elsewhere */
 	WIRE_TAKEN,      /* shard: the given connection is mine now */
+	WIRE_WAKE,       /* launcher: copies of mine listen there since before this keeper */
 	WIRE_TYPES
 };
 
@@ -175,7 +176,7 @@ struct wire_register {
 	uint32_t first; /* request: the lowest that will do; reply: the slots are first .. first + n - 1 */
 };
 
-struct wire_slot { /* GIVE_UP, EVENT_LIVE, EVENT_GONE */
+struct wire_slot { /* GIVE_UP, EVENT_LIVE, EVENT_GONE; WAKE: addr alone */
 	uint32_t slot;
 	uint32_t pid;
 	struct addr addr;

@@ -251,6 +251,28 @@ def a_killed_keeper_hurts_nobody():
 
 
 @test(60, ALL)
+def idle_copies_come_to_the_next_keeper_and_keep_their_flows():
+    run(4, *ident("epoll"))
+    pids = {slot: s["pid"] for slot, s in live(PORT).items()}
+    before = by_slot()
+    keeper = status()["keeper"]
+    for role in ("vault", "pid"):
+        os.kill(keeper[role], signal.SIGKILL)
+    until(20, "all copies at the next keeper", lambda: group(PORT) and group(PORT)["steered"]
+          and {slot: s["pid"] for slot, s in live(PORT).items()} == pids)
+    check(status()["keeper"]["vault"] != keeper["vault"], status())
+    check(by_slot() == before, "flows have moved")
+    os.kill(pids[2], signal.SIGKILL)
+    until(20, "a new process in slot 2", lambda: live(PORT).get(2, {}).get("pid", pids[2]) != pids[2])
+    check(by_slot() == before, "flows have moved")
+
+
+def by_slot():
+    return {flow: who[0] for flow, who in
+            flows(tcp, PORT, range(21000, 21200), ["127.0.0.1"]).items()}
+
+
+@test(60, ALL)
 def a_crash_holds_the_port_for_as_long_as_hold_says():
     server = preloaded(*ident(), env={"SOCKSHARD_POLICY": f"{PORT},hold=2"})
     server.says("^ready")
