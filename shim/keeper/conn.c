@@ -150,6 +150,11 @@ static bool begin(struct keeper *k, int conn, uint32_t seq)
 	return ++s->attempt.times <= ATTEMPTS_MAX;
 }
 
+bool conn_is_repeated(const struct keeper *k)
+{
+	return k->shared->attempt.times > 1;
+}
+
 static int answer(struct keeper *k)
 {
 	struct outbox *o = &k->outbox;

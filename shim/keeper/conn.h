@@ -16,6 +16,9 @@ int conn_admit(struct keeper *k, int fd);
 /** conn_receive - handle the request that waits, or the end of the connection */
 void conn_receive(struct keeper *k, int conn);
 
+/** conn_is_repeated - did a worker die while it handled the request that is being handled */
+bool conn_is_repeated(const struct keeper *k);
+
 /** conn_end - close it from our side */
 void conn_end(struct keeper *k, int conn);
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "../util/log.h"
+#include "conn.h"
 #include "fault.h"
 #include "give.h"
 #include "group.h"
@@ -347,9 +348,10 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 		return r;
 	if (member_by_cookie(k, join->cookie) != NONE)
 		return -EBADF;
-	if (r == 0 && (tcp || bound))
+	if (r == 1 && !tcp && conn_is_repeated(k))
+		bound = true; /* by the worker that died of it */
+	if ((r == 0) != (!tcp && !bound))
 		return -EBADF;
-	bound |= r == 1 && !tcp; /* by a worker that died before it could say so */
 	FAULT(join_proven);
 	slot = group_pick_slot(k, c->group, c, ret_taken);
 	if (slot < 0)

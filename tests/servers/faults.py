@@ -62,9 +62,10 @@ class Keeper:
                 return found
         return {"slots": [], "steered": False}
 
-    def server(self, slot):
-        started = preloaded(helper("support/ident_server"), "tcp", "127.0.0.1", self.port, "epoll",
-                            env={**self.env, "SOCKSHARD_SLOT": slot})
+    def server(self, slot, proto="tcp"):
+        started = preloaded(helper("support/ident_server"), proto, "127.0.0.1", self.port, "epoll",
+                            env={**self.env, "SOCKSHARD_SLOT": slot,
+                                 "SOCKSHARD_POLICY": f"{proto}/*:*"})
         self.started.append(started)
         started.says("^ready")
         return started
@@ -246,6 +247,26 @@ def a_request_that_kills_every_worker_is_given_up():
     check(re.search(r"type 1\) has ended 3 workers", keeper.output()), keeper.output())
     check(not ended(keeper.pid), "the vault has ended", keeper.output())
     until(5, "no connection left", lambda: descriptors(keeper.pid) == OWN)
+
+
+@test(90)
+def killed_while_a_udp_socket_joins():
+    # the keeper binds it: asked again, the next worker finds it bound
+    for port, point in enumerate(("listen_before", "listen_after", "join_listed", "join_told",
+                                  "release_after", "request_handled", "reply_after"), 8070):
+        for nth in (1, 2):
+            keeper = Keeper(f"udp/{port}/{nth}", port, FAULTY, f"{point}:{nth}")
+            for slot in (0, 1, 1):  # the last one takes the place of one that was killed
+                if len(keeper.started) == 2:
+                    keeper.started[1].popen.kill()
+                    keeper.started[1].popen.wait()
+                keeper.server(slot, "udp")
+            until(10, f"{point}:{nth}: two live slots", lambda: (g := keeper.group())["steered"]
+                  and [s["state"] for s in g["slots"]] == ["live", "live"]
+                  and descriptors(keeper.status()["keeper"]["pid"]) == OWN + 2 * (EACH - 1), 0.1)
+            answers = {int(udp(port).split()[1]) for _ in range(30)}
+            check(answers == {s.pid for s in keeper.started if not ended(s.pid)}, point, answers)
+            keeper.end()
 
 
 class Load:
