@@ -17,6 +17,7 @@
 #include "snapshot.h"
 #include "stuck.h"
 
+#define UNSTEERED_MS   20   /* the kernel goes on sending to orphans: they are looked at so often */
 #define ACCEPT_TICK_US 5000 /* a blocking accept that lost its race ends after so long */
 
 /* --- taking connections out of queues */
@@ -634,8 +635,31 @@ static bool group_has_live(const struct keeper *k, int group)
 	return false;
 }
 
+static void pump_if_due(struct keeper *k, int group)
+{
+	struct group *g = &k->groups[group];
+
+	if (g->pump_at > k->now)
+		return;
+	g->pump_at = k->now + (g->steered ? WATCH_MS : UNSTEERED_MS);
+	give_pump(k, group);
+}
+
+/* What still arrives where nobody accepts: the end of a handshake from before, and without steering
+ * any connection. What found nobody to take it is tried again. */
+static void pump_sources(struct keeper *k)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (is_source(&k->members[i], k->members[i].group))
+			pump_if_due(k, k->members[i].group);
+	for (int i = 0; i < GIFTS_MAX; i++)
+		if (k->gifts[i].used && k->gifts[i].conn == NONE)
+			pump_if_due(k, k->gifts[i].group);
+}
+
 void give_on_time(struct keeper *k)
 {
+	pump_sources(k);
 	for (int i = 0; i < NUDGES_MAX; i++) {
 		struct nudge *n = &k->nudges[i];
 		struct member *m;
@@ -672,6 +696,18 @@ int64_t give_next_ms(const struct keeper *k)
 {
 	int64_t next = NEVER;
 
+	for (int i = 0; i < k->member_top; i++) {
+		const struct member *m = &k->members[i];
+
+		if (is_source(m, m->group) && k->groups[m->group].pump_at < next)
+			next = k->groups[m->group].pump_at;
+	}
+	for (int i = 0; i < GIFTS_MAX; i++) {
+		const struct gift *g = &k->gifts[i];
+
+		if (g->used && g->conn == NONE && k->groups[g->group].pump_at < next)
+			next = k->groups[g->group].pump_at;
+	}
 	for (int i = 0; i < NUDGES_MAX; i++)
 		if (k->nudges[i].used && !k->nudges[i].gave_up && k->nudges[i].sent_at + NUDGE_MS < next)
 			next = k->nudges[i].sent_at + NUDGE_MS;

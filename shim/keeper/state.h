@@ -58,6 +58,7 @@ struct group {
 	uint64_t lost;      /* connections reset because nobody could take them */
 	int64_t list_at;    /* monotonic ms: strangers may have moved */
 	bool pump;          /* something may have to be given */
+	int64_t pump_at;    /* an orphan may have got connections, monotonic ms; 0: at once */
 	bool releasing;     /* the last one left: the leftovers are being released */
 	uint32_t slot_top;  /* one past the highest slot that was ever held */
 	uint32_t ghosts; /* slots that live by their index, but have not rejoined since we started */
