@@ -9,6 +9,10 @@
 #include "init.h"
 #include "link.h"
 
+/* An accept waits for a keeper that answers late for a tenth of the time at the most. */
+#define LINK_COST_FACTOR 10
+#define LINK_PATIENCE_MS (2 * (KEEPER_START_MS + KEEPER_DEADLINE_MS))
+
 static int64_t monotonic_ms(void)
 {
 	struct timespec ts;
@@ -82,26 +86,25 @@ static int rejoin(const struct sys *sys, struct shard *s, int fd)
 
 int link_restore(const struct sys *sys, struct shard *s, int fd)
 {
-	int64_t now;
+	int64_t start, end;
 	int r;
 
-	if (atomic_load(&init_sandboxed) || s->counter == &fdtab_uncounted)
+	if (atomic_load(&init_sandboxed) || s->state != SHARD_JOINED)
 		return -EPERM;
-	now = monotonic_ms();
-	if (now < s->retry_at)
+	start = monotonic_ms();
+	if (start < s->retry_at)
 		return -EAGAIN;
-	s->retry_at = now + LINK_RETRY_MS;
+	s->retry_at = start + LINK_PATIENCE_MS; /* for the other threads */
 	link_close(sys, s);
 	r = link_open(sys, s, true);
-	if (r < 0)
-		return r;
-	r = claim_again(sys, s);
-	if (r == -ENOENT)
+	if (r == 0)
+		r = claim_again(sys, s);
+	if (r == -ENOENT && s->keeper.fd >= 0)
 		r = rejoin(sys, s, fd);
 	if (r < 0)
 		link_close(sys, s);
-	else
-		s->retry_at = 0;
+	end = monotonic_ms();
+	s->retry_at = r == 0 ? 0 : end + LINK_RETRY_MS + LINK_COST_FACTOR * (end - start);
 	if (r < 0)
 		log_debug("the keeper cannot be reached: %s", strerror(-r));
 	else

@@ -84,6 +84,15 @@ static int ask(const struct sys *sys, struct shard *s, int accepted, struct wire
 	return r < 0 ? r : link_ask(sys, s, ret);
 }
 
+/* A keeper that stands still would cost every accept a deadline. When it goes on it sees the end of
+ * our connection and raises the flag again. */
+static void ask_no_more(struct shard *s)
+{
+	if (s->keeper.fd < 0)
+		atomic_fetch_and_explicit(&s->counter->word, ~(uint64_t)WIRE_NUDGED,
+		                          memory_order_relaxed);
+}
+
 /* The kernel says that the keeper has ended. Its worker alone may have: then the connection lives. */
 static bool must_restore(const struct sys *sys, const struct shard *s)
 {
@@ -120,10 +129,13 @@ int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *ad
 
 	if (!s)
 		return accepted;
-	if (must_restore(sys, s) && link_restore(sys, s, fd) < 0)
+	if (must_restore(sys, s) && link_restore(sys, s, fd) < 0) {
+		ask_no_more(s);
 		goto out;
+	}
 	if (ask(sys, s, accepted, &p) < 0 || !p.body.given.nudge) {
 		wire_close_fds(sys, &p);
+		ask_no_more(s);
 		goto out;
 	}
 	if (p.body.given.gift == 0 || p.n_fds != 1) {

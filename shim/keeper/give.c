@@ -551,6 +551,22 @@ void give_conn_ended(struct keeper *k, int conn)
 			k->gifts[i].conn = NONE;
 }
 
+void give_call(struct keeper *k, int member)
+{
+	struct member *m = &k->members[member];
+
+	if (m->page.at)
+		page_nudged(&m->page, true);
+}
+
+void give_call_off(struct keeper *k, int member)
+{
+	struct member *m = &k->members[member];
+
+	if (m->page.at && outstanding(k, member) == 0 && nudges_pending(k, m->group) == 0)
+		page_nudged(&m->page, false);
+}
+
 void give_member_died(struct keeper *k, int member)
 {
 	for (int i = 0; i < NUDGES_MAX; i++)

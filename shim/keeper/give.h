@@ -58,7 +58,13 @@ void give_conn_ended(struct keeper *k, int conn);
 /** give_member_died - nobody answers its nudges any more, though they may still be in its queue */
 void give_member_died(struct keeper *k, int member);
 
-/** give_member_ended - its nudges ended with its socket */
+/** give_call - its process has lost its connection to us: the next accept is to make a new one */
+void give_call(struct keeper *k, int member);
+
+/** give_call_off - it has come back */
+void give_call_off(struct keeper *k, int member);
+
+/** give_member_ended - its nudges ended with its socket, or nobody can ask about them any more */
 void give_member_ended(struct keeper *k, int member);
 
 /** give_rules - the exact-port rules of a group's nudges: at most max are written; how many */

@@ -630,6 +630,8 @@ void member_review(struct keeper *k, int member)
 	case OWNED:
 		if (m->state != WIRE_STUCK)
 			m->state = WIRE_LIVE;
+		if (m->watch_at != NEVER)
+			give_call_off(k, member);
 		m->pid = pid;
 		m->condemned = false;
 		m->watch_at = m->hold_until = NEVER;
@@ -643,6 +645,10 @@ void member_review(struct keeper *k, int member)
 			withdraw(k, member, true);
 			return;
 		}
+		/* It cannot ask any more: a nudge of ours would be a client that says nothing. */
+		if (m->watch_at == NEVER && !process_exiting(pid))
+			give_member_ended(k, member);
+		give_call(k, member);
 		watch(k, member, SUSPECT_MS);
 		break;
 	case ORPHANED:
