@@ -179,11 +179,13 @@ int shard_listen(const struct sys *sys, int fd, int backlog)
 	if (s && s->state == SHARD_BOUND && s->addr.proto == IPPROTO_TCP) {
 		r = join(sys, fd, backlog, s);
 		if (link_failed(r)) {
-			log_warn("%s: the keeper does not answer (%s): shared by the option alone",
-			         addr_format(&s->addr, text, sizeof(text)), strerror(-r));
-			s->state = SHARD_PLAIN;
+			log_warn("%s: the keeper does not answer (%s): %s",
+			         addr_format(&s->addr, text, sizeof(text)), strerror(-r),
+			         init.strict ? "listen fails (SOCKSHARD_STRICT=1)"
+			                     : "shared by the option alone");
 			if (init.strict)
 				goto out;
+			s->state = SHARD_PLAIN;
 		}
 	}
 	if (link_failed(r))

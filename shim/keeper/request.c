@@ -121,6 +121,18 @@ static int joined(struct keeper *k, const struct conn *c, struct wire_packet *p,
 	return reply(k, c, p, seq, r < 0 ? r : 0);
 }
 
+/* A shard that did not wait for us has gone its own way. Where its call failed (SOCKSHARD_STRICT=1)
+ * or the process has ended, nobody would accept. */
+static bool gave_up(struct keeper *k, const struct conn *c, int fd)
+{
+	struct pollfd p = { .fd = c->fd };
+	int listens = 0;
+	socklen_t len = sizeof(listens);
+
+	return k->sys->poll(&p, 1, 0) == 1 && (p.revents & POLLHUP) &&
+	       (k->sys->getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == -1 || !listens);
+}
+
 static int on_join(struct keeper *k, int conn, struct wire_packet *p, bool bound)
 {
 	struct conn *c = &k->conn[conn];
@@ -136,6 +148,8 @@ static int on_join(struct keeper *k, int conn, struct wire_packet *p, bool bound
 	}
 	if (c->state != (bound ? CONN_GRANTED : CONN_RESERVED) || p->n_fds != 1)
 		return -EPROTO;
+	if (!bound && gave_up(k, c, p->fds[0]))
+		return -EPIPE;
 	c->grant = *join;
 	r = member_join(k, conn, join, p->fds[0], bound, &taken);
 	if (r >= 0)
