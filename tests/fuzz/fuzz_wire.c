@@ -4,6 +4,9 @@
  * has ended, and nothing may be left: no connection, no held socket, no group, no descriptor. */
 
 /* Its event loop's functions are not for others; here each is called in an order of our choice. */
+#define begin begin_request
+#include "../../shim/keeper/conn.c"
+#undef begin
 #include "../../shim/keeper/keeper.c"
 
 #include <dirent.h>
@@ -22,6 +25,7 @@ enum step { CONNECT, MESSAGE, RAW, HANG_UP, DIE, WAIT, ALIEN, STEP_KINDS };
 
 enum attached { NOTHING, SHARED, UNSHARED, UNBOUND, LISTENING, PIPE, UNIX, MEMFD, PIDFD, KINDS };
 
+static struct keeper *keeper;
 static const uint8_t *input;
 static size_t left;
 static int peer[PEERS]; /* the other end of a connection, or -1 */
@@ -45,6 +49,25 @@ static uint8_t next_byte(void)
 		return 0;
 	left--;
 	return *input++;
+}
+
+/* What the event loop does after each event. */
+static void settle(void)
+{
+	give_run(keeper);
+	state_commit(keeper);
+}
+
+/* The process behind a connection ends: as conn_process_ended(), without its proof. */
+static void die(int conn)
+{
+	struct conn *c = &keeper->conn[conn];
+
+	unwatch_and_close(keeper, c->pidfd);
+	c->pidfd = NONE;
+	c->dead = true;
+	conn_changed(keeper, conn);
+	settle();
 }
 
 static unsigned count_fds(void)
@@ -135,7 +158,8 @@ static void keeper_reads(unsigned i)
 	const struct conn *c = &keeper->conn[conn_of[i]];
 
 	require(c->used && c->fd != NONE);
-	on_packet(keeper, conn_of[i]);
+	conn_receive(keeper, conn_of[i]);
+	settle();
 	read_answers(peer[i]);
 	notice_end(i);
 }
@@ -148,7 +172,7 @@ static void do_connect(void)
 		if (peer[i] != -1)
 			continue;
 		require(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
-		require(admit(keeper, pair[0]) == 0);
+		require(conn_admit(keeper, pair[0]) == 0);
 		peer[i] = pair[1];
 		conn_of[i] = 0;
 		while (!keeper->conn[conn_of[i]].used || keeper->conn[conn_of[i]].fd != pair[0])
@@ -245,7 +269,8 @@ static void hang_up(unsigned i)
 		return;
 	close(peer[i]);
 	peer[i] = -1;
-	on_packet(keeper, conn_of[i]);
+	conn_receive(keeper, conn_of[i]);
+	settle();
 }
 
 static void do_step(void)
@@ -261,6 +286,7 @@ static void do_step(void)
 	if (step == WAIT) {
 		keeper->now += (int64_t)next_byte() * 50;
 		(void)on_time(keeper, INT32_MAX);
+		settle();
 		for (i = 0; i < PEERS; i++) /* who was silent is out */
 			if (peer[i] != -1)
 				notice_end(i);
@@ -281,7 +307,7 @@ static void do_step(void)
 		break;
 	case DIE:
 		if (c->pidfd != NONE)
-			process_ended(keeper, conn_of[i]);
+			die(conn_of[i]);
 		break;
 	case ALIEN:
 		keeper->foreign += !c->foreign;
@@ -299,11 +325,12 @@ static void end_all(void)
 		hang_up(i);
 	for (int i = 0; i < keeper->conn_top; i++)
 		if (keeper->conn[i].used && keeper->conn[i].pidfd != NONE)
-			process_ended(keeper, i);
+			die(i);
 	for (int rounds = 0; rounds < 3; rounds++) {
 		keeper->now += LATER_MS;
 		keeper->idle_since = keeper->now;
 		(void)on_time(keeper, INT32_MAX);
+		settle();
 	}
 }
 
@@ -342,17 +369,20 @@ static void check_bytes(const uint8_t *data, size_t size)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
+	struct shared *shared;
+
 	(void)argc;
 	(void)argv;
 	signal(SIGPIPE, SIG_IGN);
-	keeper = mmap(NULL, sizeof(*keeper), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-		      -1, 0);
-	require(keeper != MAP_FAILED);
+	shared = snapshot_make();
+	require(shared != NULL);
+	keeper = snapshot_new(shared);
+	require(keeper != NULL);
 	keeper->sys = sys_get();
 	keeper->os = os_get();
 	keeper->uid = (uint32_t)geteuid();
 	keeper->listener = NONE;
-	keeper->accept_at = NEVER;
+	keeper->accept_at = keeper->vault_at = NEVER;
 	keeper->now = monotonic_ms();
 	keeper->epoll = epoll_create1(EPOLL_CLOEXEC);
 	require(keeper->epoll >= 0);
