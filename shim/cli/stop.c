@@ -25,6 +25,7 @@
 #define SYS_pidfd_send_signal 424
 #endif
 
+#define ENDING_MS   1000  /* from the end of its connection to its own */
 #define PATIENCE_MS 10000 /* then it is said once what we wait for */
 
 enum { HELP = 1, VERSION };
@@ -148,29 +149,37 @@ static int open_target(const struct wire_status_launcher *l, struct target *ret)
 	return CLI_UNAVAILABLE;
 }
 
+/* It is not listed any more: it ends right now, or lost its keeper, or the pid is another's. */
+static int unproven(const struct target *t)
+{
+	struct pollfd end = {.fd = t->pidfd, .events = POLLIN};
+
+	if (poll(&end, 1, ENDING_MS) > 0)
+		return 0;
+	cli_say("stop: the keeper does not list the launcher of group \"%s\" (pid %u) any more, "
+		"nothing was sent to it",
+		t->launcher.group, t->launcher.pid);
+	return CLI_UNAVAILABLE;
+}
+
 /* A second TERM would kill its copies: one that stops already gets none. */
 static int signal_target(const struct target *t, const struct status *now)
 {
 	const struct wire_status_launcher *l = find(now, &t->launcher);
+	long r;
 
-	if (l == NULL || l->stopping || t->pidfd < 0)
+	if (t->pidfd < 0)
 		return 0;
-	if (sys_get()->syscall(SYS_pidfd_send_signal, (long)t->pidfd, (long)SIGTERM, NULL, 0L) ==
-		    0 ||
-	    errno == ESRCH)
+	if (l == NULL)
+		return unproven(t);
+	if (l->stopping)
+		return 0;
+	r = sys_get()->syscall(SYS_pidfd_send_signal, (long)t->pidfd, (long)SIGTERM, NULL, 0L);
+	if (r == 0 || errno == ESRCH)
 		return 0;
 	cli_say("stop: the launcher of group \"%s\" (pid %u): %s", l->group, l->pid,
 		strerror(errno));
 	return CLI_UNAVAILABLE;
-}
-
-/* One that is listed no more and was never signalled has ended, or its pid is somebody else's. */
-static void drop_unproven(struct target *t, const struct status *now)
-{
-	if (t->pidfd < 0 || find(now, &t->launcher) != NULL)
-		return;
-	close(t->pidfd);
-	t->pidfd = -1;
 }
 
 static void await_end(const struct target *t, int64_t *said_at)
@@ -206,10 +215,8 @@ static int stop_all(struct target *targets, size_t n, const struct variables *v)
 		status_free(&now);
 		return CLI_UNAVAILABLE;
 	}
-	for (i = 0; i < n && status == 0; i++) {
-		drop_unproven(&targets[i], &now);
+	for (i = 0; i < n && status == 0; i++)
 		status = signal_target(&targets[i], &now);
-	}
 	status_free(&now);
 	for (i = 0; i < n && status == 0; i++)
 		await_end(&targets[i], &said_at);
