@@ -79,12 +79,16 @@ static void show_migration(void)
 		close(fd);
 	}
 	if (value == '1')
-		printf("  note net.ipv4.tcp_migrate_req is 1: while another copy lives, the kernel "
-		       "itself "
-		       "saves what waits at a crashed one\n");
+		printf("  note net.ipv4.tcp_migrate_req is 1: the kernel itself moves waiting and "
+		       "half-open\n"
+		       "       connections of a listener that closes, while another one lives; "
+		       "without it\n"
+		       "       sockshard gives the waiting ones to the others all the same\n");
 	else
-		printf("  note net.ipv4.tcp_migrate_req is %s; sockshard does not need it\n",
-		       value == '0' ? "0" : "not there");
+		printf("  note net.ipv4.tcp_migrate_req is %s: nothing is needed; sockshard itself "
+		       "gives the\n"
+		       "       waiting connections of a dead listener to the others\n",
+		       value == '0' ? "0" : "not there (before 5.14)");
 }
 
 static void show_system(const struct os *os, const struct os_probe *probe)

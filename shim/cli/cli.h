@@ -16,6 +16,7 @@ int cli_run(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_check(int argc, char **argv);
 int cli_keeper(int argc, char **argv);
+int cli_stop(int argc, char **argv);
 
 /** cli_say - "sockshard: TEXT\n" on stderr, whatever SOCKSHARD_LOG says; one write(2) */
 void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));

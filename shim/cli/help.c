@@ -9,9 +9,10 @@ static const char whole[] =
 	"\n"
 	"  sockshard run [OPTION ...] -- COMMAND [ARG ...]  start, watch, restart copies\n"
 	"  sockshard status [--json] [GROUP]                who has which share of what\n"
+	"  sockshard stop [GROUP]                           end a launcher and its copies\n"
 	"  sockshard check [-p POLICY] [-- COMMAND]         what is possible here\n"
 	"  sockshard keeper [OPTION ...]                    start the keeper by hand\n"
-	"  sockshard roll | stop | scale                    not in this version\n"
+	"  sockshard roll | scale                           not in this version\n"
 	"\n"
 	"  -h, --help     this text; `sockshard SUBCOMMAND --help` has the options\n"
 	"  -V, --version  the version\n"
@@ -70,6 +71,19 @@ static const char status[] =
 	"\n"
 	"Exit status: 0 shown; 64 usage, or no such GROUP; 69 no keeper runs here.\n";
 
+static const char stop[] =
+	"sockshard stop [GROUP]\n"
+	"\n"
+	"Sends TERM to the `run` of GROUP, which ends its copies within its --grace, and\n"
+	"returns when it has ended and the ports are free. GROUP may be left out when one\n"
+	"launcher runs here; several launchers of one GROUP are all stopped.\n"
+	"\n"
+	"  -h, --help\n"
+	"      --version\n"
+	"\n"
+	"Exit status: 0 all have ended; 64 usage, no such GROUP, or several launchers and\n"
+	"no GROUP; 69 no keeper or no launcher runs here, or it cannot be signalled.\n";
+
 static const char check[] =
 	"sockshard check [-p POLICY] [-- COMMAND]\n"
 	"\n"
@@ -109,6 +123,7 @@ int cli_help(const char *subcommand)
 	} helps[] = {
 		{"run", run},
 		{"status", status},
+		{"stop", stop},
 		{"check", check},
 		{"keeper", keeper},
 	};

@@ -8,8 +8,8 @@ static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv); /* NULL: not in this version */
 } subcommands[] = {
-	{"run", cli_run}, {"status", cli_status}, {"check", cli_check}, {"keeper", cli_keeper},
-	{"roll", NULL},	  {"stop", NULL},	  {"scale", NULL},
+	{"run", cli_run},	{"status", cli_status}, {"stop", cli_stop}, {"check", cli_check},
+	{"keeper", cli_keeper}, {"roll", NULL},		{"scale", NULL},
 };
 
 static int later(int argc, char **argv)
@@ -28,8 +28,8 @@ int main(int argc, char **argv)
 	size_t i;
 
 	if (word == NULL) {
-		cli_say("a subcommand is missing, allowed: run, status, check, keeper, --help, "
-			"--version");
+		cli_say("a subcommand is missing, allowed: run, status, stop, check, keeper, "
+			"--help, --version");
 		return CLI_USAGE;
 	}
 	if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)

@@ -75,7 +75,7 @@ static int receive(struct keeper_client *client, struct status *s)
 	return r;
 }
 
-static int ask(const struct variables *v, struct status *s)
+int status_ask(const struct variables *v, struct status *s)
 {
 	struct keeper_where where = variables_where(v, NULL);
 	struct keeper_client client;
@@ -95,21 +95,16 @@ static int ask(const struct variables *v, struct status *s)
 	return r;
 }
 
-static int no_keeper(const struct variables *v, bool json, int error)
+void status_no_keeper(const char *who, const struct variables *v, int error)
 {
-	if (json) {
-		status_json(stdout, NULL);
-		fflush(stdout);
-	}
 	if (error != -ENOENT)
-		cli_say("status: the keeper does not answer: %s", strerror(-error));
-	else if (!json)
+		cli_say("%s: the keeper does not answer: %s", who, strerror(-error));
+	else
 		cli_say("no keeper runs here%s%s (one per user and network namespace)",
 			v->keeper_off	    ? ": SOCKSHARD_KEEPER=off"
 			: v->keeper != NULL ? " as "
 					    : "",
 			v->keeper_off || v->keeper == NULL ? "" : v->keeper);
-	return CLI_UNAVAILABLE;
 }
 
 /* Refuses a name that is not there, with those that are. */
@@ -135,11 +130,17 @@ static int unknown_group(const struct status *s, const char *group)
 static int show(const struct variables *v, const struct request *req)
 {
 	struct status s = {0};
-	int r = ask(v, &s), i;
+	int r = status_ask(v, &s), i;
 
 	if (r != 0) {
 		status_free(&s);
-		return no_keeper(v, req->json, r);
+		if (req->json) {
+			status_json(stdout, NULL);
+			fflush(stdout);
+		}
+		if (!req->json || r != -ENOENT)
+			status_no_keeper("status", v, r);
+		return CLI_UNAVAILABLE;
 	}
 	for (i = 0; req->group != NULL && i < (int)s.n_groups; i++) {
 		if (strcmp(s.groups[i].head.group, req->group) == 0)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "../keeper/wire.h"
+#include "variables.h"
 
 struct status_group {
 	struct wire_status_group head;
@@ -21,7 +22,23 @@ struct status {
 	struct wire_hello keeper;
 	struct status_group *groups;
 	size_t n_groups;
+	struct wire_status_launcher *launchers;
+	size_t n_launchers;
 };
+
+/**
+ * status_ask - the keeper's answer, collected; never starts one
+ * @s: all zero; the caller frees it with status_free(), after a failure too
+ *
+ * Returns 0; -ENOENT no keeper; -errno it does not answer.
+ */
+int status_ask(const struct variables *v, struct status *s);
+
+/**
+ * status_no_keeper - say on stderr why status_ask() failed
+ * @who: the subcommand
+ */
+void status_no_keeper(const char *who, const struct variables *v, int error);
 
 /**
  * status_add - take one packet of the answer

@@ -72,6 +72,18 @@ static int add_stranger(struct status_group *g, const struct wire_status_strange
 	return 0;
 }
 
+static int add_launcher(struct status *s, const struct wire_status_launcher *launcher)
+{
+	struct wire_status_launcher *all = grow(s->launchers, s->n_launchers, sizeof(*all));
+
+	if (all == NULL)
+		return -ENOMEM;
+	s->launchers = all;
+	all[s->n_launchers] = *launcher;
+	all[s->n_launchers++].group[sizeof(launcher->group) - 1] = '\0';
+	return 0;
+}
+
 int status_add(struct status *s, const struct wire_packet *packet)
 {
 	struct status_group *last = s->n_groups > 0 ? &s->groups[s->n_groups - 1] : NULL;
@@ -83,8 +95,10 @@ int status_add(struct status *s, const struct wire_packet *packet)
 		return last != NULL ? add_slot(last, &packet->body.status_slot) : -EPROTO;
 	case WIRE_STATUS_STRANGER:
 		return last != NULL ? add_stranger(last, &packet->body.stranger) : -EPROTO;
+	case WIRE_STATUS_LAUNCHER:
+		return add_launcher(s, &packet->body.launcher);
 	default:
-		return 0; /* of a later version */
+		return 0; /* not of this answer */
 	}
 }
 
@@ -115,8 +129,10 @@ void status_free(struct status *s)
 	for (i = 0; i < s->n_groups; i++)
 		free_group(&s->groups[i]);
 	free(s->groups);
+	free(s->launchers);
 	s->groups = NULL;
-	s->n_groups = 0;
+	s->launchers = NULL;
+	s->n_groups = s->n_launchers = 0;
 }
 
 const char *status_state(uint32_t state)

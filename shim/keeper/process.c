@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../util/num.h"
@@ -178,4 +179,11 @@ void process_service(char *ret_name, size_t size)
 				(void)snprintf(ret_name, size, "%s", part);
 		}
 	}
+}
+
+uint64_t process_pid_space(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/ns/pid", &st) == 0 ? (uint64_t)st.st_ino : 0;
 }

@@ -27,4 +27,7 @@ bool process_maps_library(uint32_t pid);
 /** process_service - the systemd unit whose end would end us too; empty when there is none */
 void process_service(char *ret_name, size_t size);
 
+/** process_pid_space - inode of our pid namespace; 0: not known */
+uint64_t process_pid_space(void);
+
 #endif

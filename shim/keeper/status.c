@@ -1,4 +1,4 @@
-/* The keeper's table as packets: one per group, held socket and stranger. */
+/* The keeper's table as packets: one per launcher, group, held socket and stranger. */
 #include "request.h"
 
 #include <errno.h>
@@ -6,6 +6,7 @@
 
 #include "group.h"
 #include "member.h"
+#include "peer.h"
 #include "process.h"
 
 #define STRANGERS_SHOWN 16
@@ -102,9 +103,39 @@ static int send_group(struct keeper *k, const struct conn *c, int group, uint32_
 	return r < 0 ? r : send_strangers(k, c, group, seq);
 }
 
+/* Who listens to nobody any more is not listed: its pid may be another's soon. */
+static int send_launchers(struct keeper *k, const struct conn *c, uint32_t seq)
+{
+	uint64_t pid_space = process_pid_space();
+
+	for (int i = 0; i < k->conn_top; i++) {
+		const struct conn *l = &k->conn[i];
+		struct wire_packet p;
+		struct wire_status_launcher *s = &p.body.launcher;
+		uint32_t uid;
+		int r;
+
+		if (!l->used || l->role != WIRE_LAUNCHER || l->n == 0 || l->fd == NONE || l->dead)
+			continue;
+		memset(&p, 0, sizeof(p));
+		p.head.type = WIRE_STATUS_LAUNCHER;
+		if (peer_identify(k->sys, l->fd, &uid, &s->pid) < 0) /* l->pid may be hearsay */
+			s->pid = 0;
+		s->first = l->first;
+		s->n = l->n;
+		s->stopping = l->stopping;
+		s->pid_space = pid_space;
+		memcpy(s->group, l->launch, sizeof(s->group));
+		r = send_packet(k, c, &p, seq);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 int status_send(struct keeper *k, const struct conn *c, uint32_t seq)
 {
-	int r = 0;
+	int r = send_launchers(k, c, seq);
 
 	for (int i = 0; r >= 0 && i < k->group_top; i++)
 		if (k->groups[i].used)

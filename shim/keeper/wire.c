@@ -29,6 +29,7 @@ static const struct {
 	[WIRE_GIVEN] = BODY(struct wire_given),
 	[WIRE_TAKEN] = BODY(struct wire_given),
 	[WIRE_JOINED] = BODY(struct wire_joined),
+	[WIRE_STATUS_LAUNCHER] = BODY(struct wire_status_launcher),
 #undef BODY
 };
 

@@ -29,7 +29,7 @@ enum wire_type {
 	WIRE_REGISTER,   /* launcher: n slots of a group are mine */
 	WIRE_STOPPING,   /* launcher: what ends from now on ends on purpose */
 	WIRE_GIVE_UP,    /* launcher: this slot is not restarted any more */
-	WIRE_STATUS,     /* reply: GROUP, SLOT and STRANGER packets, then the reply with the end */
+	WIRE_STATUS,     /* reply: LAUNCHER, GROUP, SLOT and STRANGER packets, then the reply with the end */
 	WIRE_STATUS_GROUP,
 	WIRE_STATUS_SLOT,
 	WIRE_STATUS_STRANGER,
@@ -41,6 +41,7 @@ enum wire_type {
 	WIRE_GIVEN,      /* the answer; fd: the connection that waited elsewhere */
 	WIRE_TAKEN,      /* shard: the given connection is mine now */
 	WIRE_WAKE,       /* launcher: copies of mine listen there since before this keeper */
+	WIRE_STATUS_LAUNCHER,
 	WIRE_TYPES
 };
 
@@ -205,6 +206,14 @@ struct wire_status_stranger { /* of the group sent last */
 	char command[32];
 };
 
+struct wire_status_launcher { /* before the groups */
+	uint32_t pid;       /* by the credentials of its connection; 0: in another pid namespace */
+	uint32_t first, n;  /* its slots: first .. first + n - 1 */
+	uint32_t stopping;  /* it has said STOPPING */
+	uint64_t pid_space; /* inode of the pid namespace that pid belongs to; 0: not known */
+	char group[WIRE_GROUP_MAX];
+};
+
 /* A packet as received: head checked, body zero-filled behind its end, descriptors close-on-exec. */
 struct wire_packet {
 	struct wire_head head;
@@ -223,6 +232,7 @@ struct wire_packet {
 		struct wire_status_group group;
 		struct wire_status_slot status_slot;
 		struct wire_status_stranger stranger;
+		struct wire_status_launcher launcher;
 		uint8_t bytes[WIRE_MAX - sizeof(struct wire_head)];
 	} body;
 	int fds[WIRE_FDS_MAX]; /* -1: none; owned by whoever received the packet */

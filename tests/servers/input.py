@@ -119,7 +119,8 @@ def bad_options():
         if said:
             refused(words, said)
     for words in ([], ["run"], ["run", "-n", "2"], ["run", "-n"], ["run", "--"], ["wrong"],
-                  ["--wrong"], ["status", "-x"], ["check", "-p"], ["keeper", "--name"]):
+                  ["--wrong"], ["status", "-x"], ["stop", "-x"], ["roll"], ["scale", "3"],
+                  ["check", "-p"], ["keeper", "--name"]):
         code, out, err = call(COMMAND, *words)
         check(code == 64 and not out, words, code, out)
         check(re.fullmatch(r"sockshard: .*\n", err), "not one line of ours:", repr(err))

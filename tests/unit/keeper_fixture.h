@@ -410,10 +410,11 @@ static inline void shard_forget(struct shard_process *s)
 /* --- what `status` shows */
 
 struct view {
-	unsigned groups, slots, strangers;
+	unsigned groups, slots, strangers, launchers;
 	struct wire_status_group group[VIEW_MAX];
 	struct wire_status_slot slot[VIEW_MAX];
 	struct wire_status_stranger stranger[VIEW_MAX];
+	struct wire_status_launcher launcher[VIEW_MAX];
 };
 
 static inline struct view look(void)
@@ -436,6 +437,8 @@ static inline struct view look(void)
 			v.slot[v.slots++] = p.body.status_slot;
 		else if (p.head.type == WIRE_STATUS_STRANGER && v.strangers < VIEW_MAX)
 			v.stranger[v.strangers++] = p.body.stranger;
+		else if (p.head.type == WIRE_STATUS_LAUNCHER && v.launchers < VIEW_MAX)
+			v.launcher[v.launchers++] = p.body.launcher;
 	}
 }
 

@@ -1,6 +1,8 @@
 /* The keeper and launchers: numbers of slots, events, supervised slots, stopping. */
 #include "keeper_fixture.h"
 
+#include "../../shim/keeper/process.h"
+
 static int register_slots(struct keeper_client *c, const char *group, uint32_t n,
 			  uint32_t *ret_first)
 {
@@ -80,6 +82,37 @@ static void launchers_of_a_group_get_numbers_of_their_own(void **state)
 	assert_int_equal(first, 0);
 	for (unsigned i = 1; i < 4; i++)
 		close(c[i].fd);
+}
+
+static void launchers_are_listed_with_their_slots_until_they_end(void **state)
+{
+	struct keeper_client a = launcher_up("a", 3), second = launcher_up("a", 2), none;
+	struct view v;
+
+	(void)state;
+	none = connect_as(WIRE_LAUNCHER, -1); /* has registered nothing */
+	v = look();
+	assert_int_equal(v.launchers, 2);
+	for (unsigned i = 0; i < 2; i++) {
+		bool is_a = v.launcher[i].first == 0;
+
+		assert_string_equal(v.launcher[i].group, "a");
+		assert_int_equal(v.launcher[i].pid, getpid());
+		assert_int_equal(v.launcher[i].pid_space, process_pid_space());
+		assert_int_not_equal(v.launcher[i].pid_space, 0);
+		assert_int_equal(v.launcher[i].first, is_a ? 0 : 3);
+		assert_int_equal(v.launcher[i].n, is_a ? 3 : 2);
+		assert_int_equal(v.launcher[i].stopping, 0);
+	}
+	close(second.fd);
+	assert_int_equal(tell(&a, WIRE_STOPPING, 0), 0);
+	v = look();
+	assert_int_equal(v.launchers, 1);
+	assert_int_equal(v.launcher[0].first, 0);
+	assert_int_equal(v.launcher[0].stopping, 1);
+	close(a.fd);
+	close(none.fd);
+	assert_int_equal(look().launchers, 0);
 }
 
 static void a_gap_that_is_too_small_is_not_used(void **state)
@@ -267,6 +300,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		KEEPER_TEST(launchers_of_a_group_get_numbers_of_their_own),
+		KEEPER_TEST(launchers_are_listed_with_their_slots_until_they_end),
 		KEEPER_TEST(a_gap_that_is_too_small_is_not_used),
 		KEEPER_TEST(more_slots_than_there_are_is_refused),
 		KEEPER_TEST(bad_registrations_end_the_connection),

@@ -303,7 +303,8 @@ static void messages_out_of_turn_change_nothing(void **state)
 	static const uint16_t types[] = {WIRE_JOIN,	   WIRE_BOUND,	      WIRE_OWN_PROGRAM,
 					 WIRE_REGISTER,	   WIRE_STOPPING,     WIRE_GIVE_UP,
 					 WIRE_EVENT_LIVE,  WIRE_EVENT_GONE,   WIRE_JOINED,
-					 WIRE_STATUS_SLOT, WIRE_STATUS_GROUP, WIRE_STATUS_STRANGER};
+					 WIRE_STATUS_SLOT, WIRE_STATUS_GROUP, WIRE_STATUS_STRANGER,
+					 WIRE_STATUS_LAUNCHER};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
