@@ -12,6 +12,9 @@ bool give_has(const struct keeper *k, uint64_t cookie);
 /** give_pump - take what waits in a group's ownerless queues, and nudge shards to fetch it */
 void give_pump(struct keeper *k, int group);
 
+/** give_later - the same, once for all that is heard at a time: by the next give_on_time() */
+void give_later(struct keeper *k, int group);
+
 /** give_probe - a nudge to a shard that may not accept: its swallowing proves that it does */
 void give_probe(struct keeper *k, int member);
 

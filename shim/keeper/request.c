@@ -194,7 +194,7 @@ static int on_taken(struct keeper *k, int conn, struct wire_packet *p)
 
 	r = reply(k, &k->conn[conn], p, seq, r);
 	if (r == 0 && k->conn[conn].group != NONE)
-		give_pump(k, k->conn[conn].group);
+		give_later(k, k->conn[conn].group);
 	return r;
 }
 

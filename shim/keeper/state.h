@@ -50,6 +50,7 @@ struct group {
 	bool own_sharing;   /* every shard's server asked for sharing itself */
 	bool reuse_addr;    /* every shard's server set SO_REUSEADDR itself */
 	bool unheard;       /* its servers accept by ways that we do not see: no nudges */
+	bool pump;          /* give_pump() is due */
 	bool own_program;   /* a server attached its own: we do not */
 	bool steered;
 	char why[128];      /* why it is not steered */
@@ -102,6 +103,7 @@ struct gift {
 struct nudge {
 	bool used;
 	bool probe;   /* brings nothing: its swallowing proves that the shard accepts */
+	bool unsent;  /* not connected yet: its rule is not in force */
 	bool gave_up; /* unanswered: not counted on any more, but it may still be in the queue */
 	int group;  /* NONE: a knock on an address that we hold nothing of */
 	int member; /* NONE: whoever the kernel chooses */
