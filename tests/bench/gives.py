@@ -29,6 +29,10 @@ def slots():
     return {s["slot"]: s for g in status()["groups"] for s in g["slots"]}
 
 
+def until_live(n):
+    until(20, "all slots live", lambda: [s["state"] for s in slots().values()] == ["live"] * n)
+
+
 def wait_in_queue(port, n):
     """n connections whose question is there already; their ports."""
     clients = {}
@@ -54,7 +58,8 @@ def until_answered(clients):
 def accepted(logs, clients, since):
     """When each of the clients was accepted, in ns after `since`, in order."""
     at = sorted((at - since, port) for log in logs for at, port in log.entries() if port in clients)
-    check(sorted(p for _, p in at) == sorted(clients), "not each was accepted once:", len(at), len(clients))
+    once = sorted(port for _, port in at) == sorted(clients)
+    check(once, "not each was accepted once:", len(at), len(clients))
     return at
 
 
@@ -108,7 +113,8 @@ def giving(shards, n, rounds):
 
 def gives():
     found = giving(1, 1, 40)
-    row_alone("a give: from the keeper's accept to the shard's", [f[2][0] for f in found], "us", "<= 200 us")
+    alone = [f[2][0] for f in found]
+    row_alone("one give, keeper's accept to shard's", alone, "us", "<= 200 us")
     found = giving(1, 200, 10)
     native = [statistics.median(gaps(f[0])) for f in found]
     ours = [statistics.median(gaps(f[1])) for f in found]
@@ -150,17 +156,17 @@ def switches(pid):
 def idling():
     keeper = start_keeper()
     shards = [serve(slot=slot) for slot in range(IDLE_SHARDS)]
-    until(20, "all slots live", lambda: [s["state"] for s in slots().values()] == ["live"] * IDLE_SHARDS)
-    keepers = [status()["keeper"].get(k) for k in ("pid", "vault")]
-    keepers = [pid for pid in keepers if pid]
+    until_live(IDLE_SHARDS)
+    pids = [pid for pid in map(status()["keeper"].get, ("pid", "vault")) if pid]
     time.sleep(1)  # the end of joining
-    before = [(cpu_ns(p), ticks(p), switches(p)) for p in keepers]
+    before = [sum(map(what, pids)) for what in (cpu_ns, ticks, switches)]
     time.sleep(IDLE_S)
-    after = [(cpu_ns(p), ticks(p), switches(p)) for p in keepers]
-    ns, jiffies, woken = (sum(y - x for b, a in zip(before, after) for x, y in [(b[i], a[i])]) for i in range(3))
-    row(f"an idle keeper of {IDLE_SHARDS} shards, CPU", "", f"{ns / IDLE_S / 1e7:.4f} %", "", "",
-        f"{woken} switches", "<= 0.1 %")
-    print(f"  over {IDLE_S} s; utime + stime: {jiffies} ticks of {1000 // os.sysconf('SC_CLK_TCK')} ms")
+    after = [sum(map(what, pids)) for what in (cpu_ns, ticks, switches)]
+    ns, jiffies, woken = (b - a for a, b in zip(before, after))
+    row(f"an idle keeper of {IDLE_SHARDS} shards, CPU", "", f"{ns / IDLE_S / 1e7:.4f} %",
+        "", "", f"{woken} switches", "<= 0.1 %")
+    tick_ms = 1000 // os.sysconf("SC_CLK_TCK")
+    print(f"  processes: {len(pids)}, {IDLE_S} s; utime + stime: {jiffies} ticks of {tick_ms} ms")
     end(*shards, keeper)
 
 
@@ -168,7 +174,8 @@ def idling():
 
 
 def load(port):
-    code, out, err = call(helper("chaos/client"), "-p", port, "-n", CONNECTIONS, "-c", 32, "-m", "line")
+    words = ["-p", port, "-n", CONNECTIONS, "-c", 32, "-m", "line"]
+    code, out, err = call(helper("chaos/client"), *words)
     check(code == 0, err)
     result = json.loads(out.splitlines()[-1])
     check(result["ok"] == CONNECTIONS, result)
@@ -181,11 +188,11 @@ def cost(port, servers):
     return (sum(cpu_ns(s.pid) for s in servers) - before) / CONNECTIONS
 
 
-def serving():
+def serving(instructions):
     keeper = start_keeper()
     native = [ready(start(SERVE, NATIVE_PORT, "share")) for _ in range(COPIES)]
     ours = [serve(slot=slot) for slot in range(COPIES)]
-    until(20, "all slots live", lambda: len(slots()) == COPIES)
+    until_live(COPIES)
     both = [(NATIVE_PORT, native), (PORT, ours)]
     times = ([], [])
     for port, servers in both:
@@ -196,12 +203,14 @@ def serving():
     ratios = [b / a for a, b in zip(*times)]
     compare(f"a connection served by {COPIES} copies, CPU", *times, "us")
     low, middle, high = quartiles(ratios)
-    row(f"  ratio of neighbours, {len(ratios)} rounds of {CONNECTIONS}", "", "", "", f"{middle:.3f}",
-        f"{low:.3f} .. {high:.3f}", "<= 1.02")
+    what = f"  ratio of neighbours, {len(ratios)} rounds of {CONNECTIONS}"
+    spread = f"{low:.3f} .. {high:.3f}"
+    row(what, "", "", "", f"{middle:.3f}", spread, "<= 1.02")
+    print(f"  instructions of the library: {instructions:.0f} a connection (accept and close)")
     end(*native, *ours, keeper)
 
 
-def measure():
+def measure(instructions):
     gives()
     idling()
-    serving()
+    serving(instructions)

@@ -84,6 +84,10 @@ def compare(what, native, ours, unit, target=""):
         target,
     )
 
+
+# --- what programs write down
+
+
 class Log:
     """A file that a program writes: the number of entries, then entries, of 64-bit words."""
 
