@@ -210,10 +210,10 @@ chaos: deps
 # What sockshard costs, beside the same without it. Prints a table; nothing here passes or fails.
 BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
 
-bench-short: all $(BENCH)
+bench-short: all $(BENCH) $(BUILD)/tests/chaos/client
 	@BUILD='$(abspath $(BUILD))' tests/bench/run
 
-bench: all $(BENCH)
+bench: all $(BENCH) $(BUILD)/tests/chaos/client
 	@BUILD='$(abspath $(BUILD))' tests/bench/run --long
 
 $(BENCH): $(BUILD)/%: %.c $(wildcard tests/bench/*.h)

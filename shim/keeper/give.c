@@ -18,6 +18,7 @@
 #include "stuck.h"
 
 #define UNSTEERED_MS   20   /* the kernel goes on sending to orphans: they are looked at so often */
+#define BATCH          16   /* nudges for one program: the first must not wait for too many */
 #define ACCEPT_TICK_US 5000 /* a blocking accept that lost its race ends after so long */
 
 /* --- taking connections out of queues */
@@ -327,8 +328,8 @@ static int new_nudge(struct keeper *k, int group, int member, const struct addr 
 	return i;
 }
 
-/* Wake one shard. The rule is in force before the connection is made. */
-static int send_nudge(struct keeper *k, int member, bool probe)
+/* To wake one shard; it is connected by send_nudges(). */
+static int prepare_nudge(struct keeper *k, int member, bool probe)
 {
 	struct member *m = &k->members[member];
 	int i = new_nudge(k, m->group, member, &k->groups[m->group].addr);
@@ -336,9 +337,41 @@ static int send_nudge(struct keeper *k, int member, bool probe)
 	if (i < 0)
 		return i;
 	k->nudges[i].probe = probe;
+	k->nudges[i].unsent = true;
 	page_nudged(&m->page, true);
-	group_steer(k, m->group);
-	return connect_nudge(k, i);
+	return 0;
+}
+
+static bool is_unsent(const struct nudge *n, int group)
+{
+	return n->used && n->unsent && n->group == group;
+}
+
+static unsigned unsent(const struct keeper *k, int group)
+{
+	unsigned n = 0;
+
+	for (int i = 0; i < NUDGES_MAX; i++)
+		n += is_unsent(&k->nudges[i], group);
+	return n;
+}
+
+/* The rules are in force before the connections are made: one program for all of them, since it is
+ * what costs most of a nudge. */
+static void send_nudges(struct keeper *k, int group)
+{
+	if (unsent(k, group) == 0)
+		return;
+	group_steer(k, group);
+	for (int i = 0; i < NUDGES_MAX; i++) {
+		struct nudge *n = &k->nudges[i];
+
+		if (!is_unsent(n, group))
+			continue;
+		n->unsent = false;
+		if (connect_nudge(k, i) < 0 && !n->probe)
+			k->members[n->member].deaf = DEAF_MAX;
+	}
 }
 
 int give_knock(struct keeper *k, const struct addr *addr)
@@ -426,6 +459,23 @@ static bool has_source(const struct keeper *k, int group)
 	return gifts_waiting(k, group) > 0;
 }
 
+/* A nudge for a gift that has none yet. */
+static int nudge_one(struct keeper *k, int group)
+{
+	int to = choose(k, group), r;
+
+	if (to == NONE)
+		return -EAGAIN;
+	if (gifts_waiting(k, group) <= nudges_pending(k, group))
+		return 0;
+	r = prepare_nudge(k, to, false);
+	if (r < 0)
+		k->members[to].deaf = DEAF_MAX;
+	else if (unsent(k, group) == BATCH)
+		send_nudges(k, group);
+	return r;
+}
+
 void give_pump(struct keeper *k, int group)
 {
 	k->groups[group].pump = true;
@@ -444,24 +494,16 @@ static void pump(struct keeper *k, int group)
 	for (int i = 0; i < k->member_top; i++) {
 		while (is_source(&k->members[i], group) && choose(k, group) != NONE &&
 		       waits_for_gift(k, i)) {
-			int to;
-
 			if (gifts_waiting(k, group) <= nudges_pending(k, group) &&
 			    reserve(k, i) < 0)
 				break;
-			to = choose(k, group);
-			if (to == NONE || gifts_waiting(k, group) <= nudges_pending(k, group))
-				continue;
-			if (send_nudge(k, to, false) < 0)
-				k->members[to].deaf = DEAF_MAX;
+			nudge_one(k, group);
 		}
 	}
-	while (gifts_waiting(k, group) > nudges_pending(k, group)) {
-		int to = choose(k, group);
-
-		if (to == NONE || send_nudge(k, to, false) < 0)
+	while (gifts_waiting(k, group) > nudges_pending(k, group))
+		if (nudge_one(k, group) < 0)
 			break;
-	}
+	send_nudges(k, group);
 }
 
 void give_run(struct keeper *k)
@@ -473,8 +515,10 @@ void give_run(struct keeper *k)
 
 void give_probe(struct keeper *k, int member)
 {
-	if (outstanding(k, member) == 0 && !waits_for_gift(k, member))
-		(void)send_nudge(k, member, true);
+	if (outstanding(k, member) > 0 || waits_for_gift(k, member))
+		return;
+	if (prepare_nudge(k, member, true) == 0)
+		send_nudges(k, k->members[member].group);
 }
 
 void give_take_all(struct keeper *k, int member)

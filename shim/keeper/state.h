@@ -52,12 +52,12 @@ struct group {
 	bool own_sharing;   /* every shard's server asked for sharing itself */
 	bool reuse_addr;    /* every shard's server set SO_REUSEADDR itself */
 	bool unheard;       /* its servers accept by ways that we do not see: no nudges */
+	bool pump;          /* give_pump() is due */
 	bool own_program;   /* a server attached its own: we do not */
 	bool steered;
 	char why[128];      /* why it is not steered */
 	uint64_t lost;      /* connections reset because nobody could take them */
 	int64_t list_at;    /* monotonic ms: strangers may have moved */
-	bool pump;          /* something may have to be given */
 	int64_t pump_at;    /* an orphan may have got connections, monotonic ms; 0: at once */
 	bool releasing;     /* the last one left: the leftovers are being released */
 	uint32_t slot_top;  /* one past the highest slot that was ever held */
@@ -109,6 +109,7 @@ struct gift {
 struct nudge {
 	bool used;
 	bool probe;   /* brings nothing: its swallowing proves that the shard accepts */
+	bool unsent;  /* not connected yet: its rule is not in force */
 	bool gave_up; /* unanswered: not counted on any more, but it may still be in the queue */
 	int group;  /* NONE: a knock on an address that we hold nothing of */
 	int member; /* NONE: a ghost by its index, or whoever the kernel chooses */

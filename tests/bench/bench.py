@@ -6,97 +6,20 @@
 No figure is a test: machines differ, and this one's neighbours too. Prints one table; the target is
 what we want on an idle machine. Run by `make bench-short` in a network namespace of its own."""
 
-import mmap
 import os
 import re
 import select
-import statistics
-import struct
-import subprocess
-import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from harness import BUILD, COMMAND, LIBRARY, check, need, status, until
+import gives
+from table import *
 
-BENCH = os.path.join(BUILD, "tests", "bench")
 CALLS = os.path.join(BENCH, "calls")
 EMPTY = os.path.join(BENCH, "lib_empty")
 ATTACH = os.path.join(BENCH, "lib_attach")
 PORT, NATIVE_PORT, SHARDS_PORT = 8100, 8200, 8300
 SHARDS = 64
-TIMES = 10 if "--long" in sys.argv else 1
-CPU = max(os.sched_getaffinity(0))
-
-started = []
-
-
-def start(*argv, preload=(), pin=False, stderr=None, **env):
-    """A program with libraries preloaded, its stdin and stdout ours."""
-    environment = {**os.environ, **env}
-    if preload:
-        environment["LD_PRELOAD"] = ":".join(preload)
-    process = subprocess.Popen(
-        [str(word) for word in argv],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        env=environment,
-        text=True,
-        preexec_fn=(lambda: os.sched_setaffinity(0, {CPU})) if pin else None,
-    )
-    started.append(process)
-    return process
-
-
-def end(*processes):
-    for process in processes:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
-        started.remove(process)
-
-
-def start_keeper(**more):
-    keeper = start(COMMAND, "keeper", "--foreground", "--idle", 3600, **more)
-    until(10, "a keeper", lambda: status()["keeper"])
-    return keeper
-
-
-def ready(process):
-    check(process.stdout.readline() == "ready\n", process.args, "is not ready")
-    return process
-
-
-# --- the table
-
-UNITS = {"ns": 1, "us": 1e3}
-
-
-def row(what, native, ours, difference, ratio, spread, target=""):
-    print(f"{what:44}{native:>11}{ours:>13}{difference:>12}{ratio:>8}{spread:>21}  {target}", flush=True)
-
-
-def quartiles(values):
-    return statistics.quantiles(values, n=4)
-
-
-def compare(what, native, ours, unit, target=""):
-    """Medians; the spread is the middle half of the differences of neighbours in time."""
-    by = UNITS[unit]
-    a, b = statistics.median(native) / by, statistics.median(ours) / by
-    low, _, high = quartiles([y - x for x, y in zip(native, ours)])
-    row(
-        what,
-        f"{a:.1f} {unit}",
-        f"{b:.1f} {unit}",
-        f"{b - a:+.1f} {unit}",
-        f"{b / a:.2f}",
-        f"{low / by:+.1f} .. {high / by:+.1f}",
-        target,
-    )
 
 
 # --- single calls
@@ -188,40 +111,22 @@ def count_instructions(kind, n):
 
 
 def instructions():
+    """Returns those of one accept and one close."""
     keeper = start_keeper()
+    counted = {}
     for kind, words in (
         ("accept-empty", "accept4 of a connection"),
         ("accept-nothing", "accept4 of an empty queue"),
         ("close-empty", "close of an unrelated fd"),
     ):
         few, many = count_instructions(kind, 1000), count_instructions(kind, 11000)
-        row(f"instructions: {words}", "0", f"{(many - few) / 10000:.1f}", "", "", "")
+        counted[kind] = (many - few) / 10000
+        row(f"instructions: {words}", "0", f"{counted[kind]:.1f}", "", "", "")
     end(keeper)
+    return counted["accept-empty"] + counted["close-empty"]
 
 
 # --- from a death to the new program
-
-
-class AttachLog:
-    """struct attach_log of attach.h"""
-
-    ENTRY = struct.Struct("QQQQ")  # at_ns, woke_ns, hash, instructions
-    MAX = 65536
-
-    def __init__(self):
-        self.file = tempfile.NamedTemporaryFile()
-        self.file.truncate(8 + self.MAX * self.ENTRY.size)
-        self.map = mmap.mmap(self.file.fileno(), 0)
-
-    def entries(self, since=0):
-        n = struct.unpack_from("Q", self.map)[0]
-        check(n < self.MAX, "the log of programs is full")
-        return [self.ENTRY.unpack_from(self.map, 8 + self.ENTRY.size * i) for i in range(since, n)]
-
-    def last(self):
-        """Number and entry of the last program."""
-        n = struct.unpack_from("Q", self.map)[0]
-        return n, self.entries(n - 1)[0]
 
 
 def start_shard(slot):
@@ -243,7 +148,8 @@ def slot_buckets(slot):
 def kill_shard(log, shard, slot):
     """ns from kill(2) to the end of the setsockopt(2) that attached another program; how much of it
     the keeper was awake; the program's length"""
-    n, (*_, before, _) = log.last()
+    n = len(log)
+    before = log.entries(n - 1)[0][2]
     at = time.monotonic_ns()
     os.kill(shard.pid, 9)
     end(shard)
@@ -279,12 +185,12 @@ def join_many():
 
 
 def deaths():
-    log = AttachLog()
-    keeper = start_keeper(preload=[ATTACH], BENCH_ATTACH=log.file.name)
+    log = Log(4)  # at_ns, woke_ns, hash, instructions
+    keeper = start_keeper(preload=[ATTACH], BENCH_ATTACH=log.name)
     shards = {}
     for slot in range(SHARDS):
         shards[slot] = ready(start_shard(slot))
-    before = log.last()[1][3]
+    before = log.entries(len(log) - 1)[0][3]
     join_many()
     until(20, "the shards alone", lambda: len(status()["groups"]) == 1)
     native, ours, awake, lengths = [], [], [], []
@@ -315,8 +221,9 @@ def main():
         )
         row("what", "native", "sockshard", "difference", "ratio", "spread", "target")
         single_calls()
-        instructions()
+        counted = instructions()
         deaths()
+        gives.measure(counted)
     finally:
         end(*started)
 
