@@ -345,7 +345,8 @@ static enum vault_role work(struct shared *s, int idle_ms)
 		close(k->listener);
 		atomic_store(&s->ending, true);
 	}
-	snapshot_drop(k);
+	if (is_vault) /* else the kernel is to find the pages mapped, and to tell their shards */
+		snapshot_drop(k);
 	return is_vault ? ROLE_VAULT : ROLE_OVER;
 }
 

@@ -495,6 +495,7 @@ int member_leave(struct keeper *k, int conn, uint32_t action)
 		member_review(k, member);
 		return 0;
 	}
+	(void)group_list(k, m->group); /* a stranger that came unseen is known before indices move */
 	m->state = WIRE_DRAINING;
 	group_steer(k, m->group);
 	FAULT(leave_steered);

@@ -252,12 +252,21 @@ def a_killed_keeper_hurts_nobody():
 
 @test(60, ALL)
 def idle_copies_come_to_the_next_keeper_and_keep_their_flows():
+    next_keeper(signal.SIGKILL, ("vault", "pid"))
+
+
+@test(60, ALL)
+def idle_copies_come_to_the_next_keeper_after_one_that_was_asked_to_end():
+    next_keeper(signal.SIGTERM, ("pid",))
+
+
+def next_keeper(ending, roles):
     run(4, *ident("epoll"))
     pids = {slot: s["pid"] for slot, s in live(PORT).items()}
     before = by_slot()
     keeper = status()["keeper"]
-    for role in ("vault", "pid"):
-        os.kill(keeper[role], signal.SIGKILL)
+    for role in roles:
+        os.kill(keeper[role], ending)
     until(20, "all copies at the next keeper", lambda: group(PORT) and group(PORT)["steered"]
           and {slot: s["pid"] for slot, s in live(PORT).items()} == pids)
     check(status()["keeper"]["vault"] != keeper["vault"], status())
