@@ -71,13 +71,17 @@ class Keeper:
         return started
 
     def kill_vault(self):
-        """Not in the moment in which our own question kills the worker: that would be both."""
+        """And wait for the next, asking nothing: a question may be what kills the worker, and both
+        at once would be another test. Returns whom it killed."""
         while True:
             now = self.status()["keeper"]
             time.sleep(0.05)
             if sleeps_in_epoll(now["pid"]):
-                os.kill(now["vault"], signal.SIGKILL)
-                return now["vault"]
+                break
+        os.kill(now["vault"], signal.SIGKILL)
+        until(10, "a new vault", lambda: ended(now["pid"])  # of the point right after it
+              or set(children(now["pid"])) - {now["vault"]})
+        return now["vault"]
 
     def is_whole(self):
         """Every shard is live in its slot and steered, nothing else is held, nothing has leaked."""
@@ -99,6 +103,14 @@ class Keeper:
             until(10, "the keeper's end", lambda: ended(keeper["pid"]) and ended(keeper["vault"]))
         if self.process.popen.poll() is None:
             self.process.popen.wait(10)
+
+
+def children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
 
 
 def sleeps_in_epoll(pid):
