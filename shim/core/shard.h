@@ -78,6 +78,9 @@ int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *ad
 /** shard_mark_inherited - in a forked child: nothing is ours before it is claimed */
 void shard_mark_inherited(void);
 
+/** shard_sandboxed - the server is about to install a seccomp filter: nothing can be asked after it */
+void shard_sandboxed(void);
+
 /** shard_clean_exit - exit(3) runs: tell the keeper that this is no crash */
 void shard_clean_exit(void);
 

@@ -296,12 +296,11 @@ void shard_claim(const struct sys *sys, int fd)
 	shard_put(sys, s);
 }
 
-void shard_clean_exit(void)
+/* One word for each socket that this process has at the keeper. */
+static void tell_of_all(uint16_t type)
 {
 	const struct sys *sys = sys_get();
 
-	if (!init_is_self() || atomic_load(&init_sandboxed))
-		return;
 	for (int fd = 0;; fd++) {
 		struct wire_packet p;
 		struct shard *s;
@@ -314,9 +313,10 @@ void shard_clean_exit(void)
 		s = shard_get(sys, fd);
 		if (!s)
 			continue;
-		if (s->owner == getpid() && s->state == SHARD_JOINED && s->keeper.fd >= 0) {
+		if (s->owner == getpid() && s->keeper.fd >= 0 &&
+		    (s->state == SHARD_JOINED || type == WIRE_DEAF)) {
 			memset(&p, 0, sizeof(p));
-			p.head.type = WIRE_CLEAN_EXIT;
+			p.head.type = type;
 			p.body.leave.action =
 			        s->forks == atomic_load(&init_forks) ? WIRE_CLOSED : WIRE_INHERITED;
 			(void)link_ask(sys, s, &p);
@@ -324,4 +324,16 @@ void shard_clean_exit(void)
 		}
 		shard_put(sys, s);
 	}
+}
+
+void shard_clean_exit(void)
+{
+	if (init_is_self() && !atomic_load(&init_sandboxed))
+		tell_of_all(WIRE_CLEAN_EXIT);
+}
+
+void shard_sandboxed(void)
+{
+	if (init_is_self() && !atomic_load(&init_sandboxed))
+		tell_of_all(WIRE_DEAF);
 }

@@ -23,6 +23,17 @@ bool hook_enter(struct hook_frame *f)
 	return true;
 }
 
+void hook_sandbox(void)
+{
+	struct hook_frame f;
+
+	if (hook_enter(&f)) {
+		shard_sandboxed();
+		(void)hook_leave(&f, 0);
+	}
+	init_sandbox();
+}
+
 uintptr_t hook_claim(const struct sys *sys, int fd)
 {
 	struct hook_frame f;

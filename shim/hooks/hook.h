@@ -31,6 +31,9 @@ bool hook_enter(struct hook_frame *f);
 /** hook_leave - after it: r >= 0 is returned with errno as it was found, -errno becomes -1 */
 int hook_leave(struct hook_frame *f, int r);
 
+/** hook_sandbox - before the server installs a seccomp filter */
+void hook_sandbox(void);
+
 /** hook_claim - the rare part of hook_accepts: returns the mark as it is afterwards */
 uintptr_t hook_claim(const struct sys *sys, int fd);
 

@@ -16,6 +16,6 @@ HOOK_EXPORT int prctl(int option, ...)
 		a[i] = va_arg(ap, unsigned long);
 	va_end(ap);
 	if (option == PR_SET_SECCOMP)
-		init_sandbox();
+		hook_sandbox();
 	return (int)sys->syscall(SYS_prctl, option, a[0], a[1], a[2], a[3]);
 }

@@ -29,6 +29,6 @@ HOOK_EXPORT long syscall(long number, ...)
 	if ((number == SYS_seccomp && a[0] != SECCOMP_GET_ACTION_AVAIL &&
 	     a[0] != SECCOMP_GET_NOTIF_SIZES) ||
 	    (number == SYS_prctl && a[0] == PR_SET_SECCOMP))
-		init_sandbox();
+		hook_sandbox();
 	return sys->syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

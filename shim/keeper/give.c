@@ -136,7 +136,7 @@ static void take(struct keeper *k, int group, uint32_t from, int fd)
 		return;
 	}
 	k->gifts[gift] = (struct gift){ .used = true, .group = group, .from = from, .fd = fd,
-		                        .cookie = snapshot_identity(fd), .conn = NONE,
+		                        .cookie = snapshot_identity(fd), .conn = NONE, .since = k->now,
 		                        .id = ++k->last_gift };
 	if (k->gift_top <= gift)
 		k->gift_top = gift + 1;
@@ -451,6 +451,11 @@ static void pump_unsteered(struct keeper *k, int group)
 	}
 }
 
+bool give_is_possible(struct keeper *k, int group)
+{
+	return has_receiver(k, group) && group_is_heard(k, group);
+}
+
 static bool has_source(const struct keeper *k, int group)
 {
 	for (int i = 0; i < k->member_top; i++)
@@ -717,6 +722,13 @@ static void pump_sources(struct keeper *k)
 			pump_if_due(k, k->gifts[i].group);
 }
 
+/* All that live are deaf, and have been for as long as anything is held. */
+static bool nobody_takes(const struct keeper *k, const struct gift *g)
+{
+	return g->conn == NONE && !has_receiver(k, g->group) &&
+	       k->now - g->since > k->groups[g->group].hold_ms;
+}
+
 void give_on_time(struct keeper *k)
 {
 	pump_sources(k);
@@ -744,7 +756,8 @@ void give_on_time(struct keeper *k)
 	for (int i = 0; i < GIFTS_MAX; i++) {
 		struct gift *g = &k->gifts[i];
 
-		if (!g->used || (k->groups[g->group].used && group_has_live(k, g->group)))
+		if (!g->used || (k->groups[g->group].used && group_has_live(k, g->group) &&
+		                 !nobody_takes(k, g)))
 			continue;
 		k->groups[g->group].lost++;
 		k->sys->close(g->fd);

@@ -27,6 +27,9 @@ bool give_found(struct keeper *k, int fd);
 /** give_has - is this connection (SO_COOKIE) a gift on its way */
 bool give_has(const struct keeper *k, uint64_t cookie);
 
+/** give_is_possible - is there a live shard that could be given a connection */
+bool give_is_possible(struct keeper *k, int group);
+
 /** give_probe - a nudge to a shard that may not accept: its swallowing proves that it does */
 void give_probe(struct keeper *k, int member);
 

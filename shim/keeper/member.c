@@ -216,8 +216,8 @@ static bool is_drained(struct keeper *k, int member)
 	int64_t idle_ms = k->now - m->idle_since;
 	int half_open;
 
-	if (member_queue(k, m) > 0)
-		return false;
+	if (member_queue(k, m) > 0) /* those that live may all be unable to take it */
+		return others_live(k, member) && !give_is_possible(k, m->group);
 	half_open = group_half_open(k, m->group, idle_ms,
 	                            get_int(k, m->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT));
 	return half_open < 0 ? idle_ms >= EVICT_MS : half_open == 0;
@@ -283,6 +283,7 @@ static void become_owner(struct keeper *k, struct conn *c, int member, int fd, u
 	c->page.at = NULL;
 	m->counted = m->page.at ? page_accepted(&m->page) : 0;
 	m->state = WIRE_LIVE;
+	m->deaf = c->deaf ? DEAF_ALWAYS : 0;
 	if (getrandom(m->token, sizeof(m->token), GRND_NONBLOCK) != sizeof(m->token))
 		memset(m->token, 0, sizeof(m->token)); /* nobody can claim by it */
 	c->state = CONN_OWNER;

@@ -341,6 +341,11 @@ int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 		k->groups[c->group].own_program = true;
 		group_steer(k, c->group);
 		return reply(k, c, p, seq, 0);
+	case WIRE_DEAF:
+		c->deaf = true;
+		if (c->state == CONN_OWNER && c->member != NONE)
+			k->members[c->member].deaf = DEAF_ALWAYS;
+		return reply(k, c, p, seq, 0);
 	case WIRE_CLEAN_EXIT:
 		member_clean_exit(k, conn, p->body.leave.action == WIRE_CLOSED);
 		return reply(k, c, p, seq, 0);

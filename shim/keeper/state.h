@@ -28,6 +28,7 @@
 #define NUDGES_MAX   256
 #define NUDGE_MS     3000 /* unanswered so long: the shard is busy or does not hear */
 #define DEAF_MAX     3
+#define DEAF_ALWAYS  1000000
 #define EVICT_MS     5000 /* a half-open connection may still arrive so long */
 #define CLOSING_MAX  64
 
@@ -102,6 +103,7 @@ struct gift {
 	int fd;
 	uint64_t cookie;
 	int conn;      /* NONE: waits; else sent there and not acknowledged */
+	int64_t since; /* monotonic ms */
 	uint32_t id;
 };
 
@@ -126,6 +128,7 @@ struct conn { /* a connection, and the process behind it while that lives */
 	bool used;
 	bool foreign; /* of another user */
 	bool clean;   /* said that it runs exit(3) */
+	bool deaf;    /* said that it cannot answer nudges */
 	bool dead;    /* its process has ended */
 	int fd;       /* NONE: the connection has ended */
 	int pidfd;    /* NONE: not known, or the process is dead */

@@ -42,6 +42,7 @@ enum wire_type {
 	WIRE_TAKEN,      /* shard: the given connection is mine now */
 	WIRE_WAKE,       /* launcher: copies of mine listen there since before this keeper */
 	WIRE_STATUS_LAUNCHER,
+	WIRE_DEAF,       /* shard: its server installs a seccomp filter: no nudges from now on */
 	WIRE_TYPES
 };
 
