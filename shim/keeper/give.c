@@ -451,9 +451,26 @@ static void pump_unsteered(struct keeper *k, int group)
 	}
 }
 
+/* One that is only being looked at (a suspect, perhaps dying) may be able to again, or be replaced. */
+static bool all_are_deaf(const struct keeper *k, int group)
+{
+	bool any = false;
+
+	for (int i = 0; i < k->member_top; i++) {
+		const struct member *m = &k->members[i];
+
+		if (!m->used || m->group != group || !member_takes(m))
+			continue;
+		if (m->deaf < DEAF_MAX)
+			return false;
+		any = true;
+	}
+	return any;
+}
+
 bool give_is_possible(struct keeper *k, int group)
 {
-	return has_receiver(k, group) && group_is_heard(k, group);
+	return !all_are_deaf(k, group) && group_is_heard(k, group);
 }
 
 static bool has_source(const struct keeper *k, int group)
@@ -725,7 +742,7 @@ static void pump_sources(struct keeper *k)
 /* All that live are deaf, and have been for as long as anything is held. */
 static bool nobody_takes(const struct keeper *k, const struct gift *g)
 {
-	return g->conn == NONE && !has_receiver(k, g->group) &&
+	return g->conn == NONE && all_are_deaf(k, g->group) &&
 	       k->now - g->since > k->groups[g->group].hold_ms;
 }
 

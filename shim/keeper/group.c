@@ -17,6 +17,7 @@
 #include "process.h"
 
 #define LISTENERS_MAX INDEX_MAX
+#define UNSEEN_MAX    4 /* one that is killed between accept(2) and its count leaves one a thread */
 
 #ifndef SO_BINDTOIFINDEX
 #define SO_BINDTOIFINDEX 62 /* Linux 5.1 */
@@ -241,7 +242,7 @@ static bool has_counted(struct keeper *k, int group)
 bool group_is_heard(struct keeper *k, int group)
 {
 	struct group *g = &k->groups[group];
-	int n;
+	int n, unseen = 0;
 
 	if (has_counted(k, group)) {
 		g->unheard = false;
@@ -250,8 +251,9 @@ bool group_is_heard(struct keeper *k, int group)
 	if (g->unheard || k->diag < 0)
 		return false;
 	n = k->os->accepted(k->diag, g->addr.port, listed, LISTENERS_MAX);
-	for (int i = 0; i < n && !g->unheard; i++)
-		g->unheard = !give_has(k, listed[i].cookie);
+	for (int i = 0; i < n; i++)
+		unseen += !give_has(k, listed[i].cookie);
+	g->unheard = unseen > UNSEEN_MAX;
 	for (int i = 0; i < k->member_top && !g->unheard; i++)
 		if (k->members[i].used && k->members[i].group == group &&
 		    k->members[i].state == WIRE_LIVE)
