@@ -106,13 +106,13 @@ static void launchers_are_listed_with_their_slots_until_they_end(void **state)
 	}
 	close(second.fd);
 	assert_int_equal(tell(&a, WIRE_STOPPING, 0), 0);
+	await(look().launchers == 1);
 	v = look();
-	assert_int_equal(v.launchers, 1);
 	assert_int_equal(v.launcher[0].first, 0);
 	assert_int_equal(v.launcher[0].stopping, 1);
 	close(a.fd);
 	close(none.fd);
-	assert_int_equal(look().launchers, 0);
+	await(look().launchers == 0);
 }
 
 static void a_gap_that_is_too_small_is_not_used(void **state)
