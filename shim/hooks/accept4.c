@@ -1,18 +1,22 @@
 /* accept4(2): as accept(2). */
 #include "hook.h"
 
+HOOK_LEAN
 HOOK_EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
-	const struct sys *sys = sys_get();
-	uintptr_t mark = hook_accepts(sys, fd);
-	socklen_t room;
+	uintptr_t mark = hook_accepts(fd);
+	struct hook_call call;
 	int r;
 
 	if (mark == FDTAB_NOT_OURS)
-		return sys->accept4(fd, addr, len, flags);
-	room = addr && len ? *len : 0;
-	r = sys->accept4(fd, addr, len, flags);
+		return sys_get()->accept4(fd, addr, len, flags);
+	call.fd = fd;
+	call.flags = flags;
+	call.addr = addr;
+	call.len = len;
+	call.room = addr && len ? *len : 0;
+	r = sys_complete->accept4(fd, addr, len, flags);
 	if (r >= 0 && __builtin_expect(fdtab_count(mark) != 0, 0))
-		r = hook_given(sys, fd, r, addr, len, room, flags);
+		r = hook_given(&call, r);
 	return r;
 }

@@ -34,22 +34,25 @@ void hook_sandbox(void)
 	init_sandbox();
 }
 
-uintptr_t hook_claim(const struct sys *sys, int fd)
+uintptr_t hook_claim(int fd)
 {
 	struct hook_frame f;
 	uintptr_t mark;
 
 	if (hook_enter(&f)) {
-		shard_claim(sys, fd);
+		shard_claim(sys_get(), fd);
 		(void)hook_leave(&f, 0);
 	}
 	mark = fdtab_peek(fd);
 	return mark == FDTAB_INTERNAL ? 0 : mark;
 }
 
-int hook_given(const struct sys *sys, int fd, int accepted, struct sockaddr *addr, socklen_t *len,
-               socklen_t room, int flags)
+int hook_given(const struct hook_call *call, int accepted)
 {
+	const struct sys *sys = sys_get();
+	struct sockaddr *addr = call->addr;
+	socklen_t *len = call->len, room = call->room;
+	int fd = call->fd, flags = call->flags;
 	struct hook_frame f;
 
 	/* To ask takes calls that a filter may forbid. A nudge is a client that says nothing then. */
@@ -67,7 +70,7 @@ int hook_given(const struct sys *sys, int fd, int accepted, struct sockaddr *add
 		/* A nudge without a gift: on with what the server wants, signals and all. */
 		if (addr && len)
 			*len = room;
-		mark = hook_accepts(sys, fd); /* another thread may close it meanwhile */
+		mark = hook_accepts(fd); /* another thread may close it meanwhile */
 		r = sys->accept4(fd, addr, len, flags);
 		if (r < 0 || !mark || !fdtab_count(mark))
 			return r;

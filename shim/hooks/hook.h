@@ -14,6 +14,13 @@
 
 #define HOOK_EXPORT __attribute__((visibility("default")))
 
+/* The way of every accept: its frame holds no array that a canary could guard. */
+#if __has_attribute(no_stack_protector)
+#define HOOK_LEAN __attribute__((no_stack_protector))
+#else
+#define HOOK_LEAN
+#endif
+
 struct hook_frame {
 	int error;
 	bool masked;
@@ -35,17 +42,22 @@ int hook_leave(struct hook_frame *f, int r);
 void hook_sandbox(void);
 
 /** hook_claim - the rare part of hook_accepts: returns the mark as it is afterwards */
-uintptr_t hook_claim(const struct sys *sys, int fd);
+uintptr_t hook_claim(int fd);
 
-/**
- * hook_given - after an accept, while the keeper nudges: what the server gets instead
- * @room: what *len was before the accept
- */
-int hook_given(const struct sys *sys, int fd, int accepted, struct sockaddr *addr, socklen_t *len,
-               socklen_t room, int flags);
+/* An accept of ours, for what rarely comes after it. In memory, so that the common way saves no
+ * registers for it. */
+struct hook_call {
+	int fd, flags;
+	struct sockaddr *addr;
+	socklen_t *len;
+	socklen_t room; /* what *len was before */
+};
 
-/** hook_accepts - before an accept: the mark to count by, 0: not ours */
-static inline uintptr_t hook_accepts(const struct sys *sys, int fd)
+/** hook_given - after an accept, while the keeper nudges: what the server gets instead */
+int hook_given(const struct hook_call *call, int accepted);
+
+/** hook_accepts - before an accept: the mark to count by, 0: not ours; else sys_complete is set */
+static inline uintptr_t hook_accepts(int fd)
 {
 	uintptr_t mark = fdtab_peek(fd);
 
@@ -54,7 +66,7 @@ static inline uintptr_t hook_accepts(const struct sys *sys, int fd)
 			atomic_store_explicit(&init_accepted, true, memory_order_relaxed);
 		return 0;
 	}
-	return __builtin_expect((mark & 3) != 0, 0) ? hook_claim(sys, fd) : mark;
+	return __builtin_expect((mark & 3) != 0, 0) ? hook_claim(fd) : mark;
 }
 
 #endif
