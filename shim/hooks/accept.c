@@ -4,12 +4,12 @@
 HOOK_LEAN
 HOOK_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
-	uintptr_t mark = hook_accepts(fd);
+	uintptr_t mark = fdtab_peek(fd);
 	struct hook_call call;
 	int r;
 
-	if (mark == FDTAB_NOT_OURS)
-		return sys_get()->accept(fd, addr, len);
+	if (__builtin_expect(mark == FDTAB_NOT_OURS || (mark & 3) != 0, 0))
+		return hook_accept_rare(fd, addr, len, HOOK_ACCEPT);
 	call.fd = fd;
 	call.flags = 0;
 	call.addr = addr;

@@ -4,12 +4,12 @@
 HOOK_LEAN
 HOOK_EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
-	uintptr_t mark = hook_accepts(fd);
+	uintptr_t mark = fdtab_peek(fd);
 	struct hook_call call;
 	int r;
 
-	if (mark == FDTAB_NOT_OURS)
-		return sys_get()->accept4(fd, addr, len, flags);
+	if (__builtin_expect(mark == FDTAB_NOT_OURS || (mark & 3) != 0, 0))
+		return hook_accept_rare(fd, addr, len, flags);
 	call.fd = fd;
 	call.flags = flags;
 	call.addr = addr;

@@ -70,9 +70,9 @@ int hook_given(const struct hook_call *call, int accepted)
 		/* A nudge without a gift: on with what the server wants, signals and all. */
 		if (addr && len)
 			*len = room;
-		mark = hook_accepts(fd); /* another thread may close it meanwhile */
+		mark = fdtab_peek(fd); /* another thread may close it meanwhile */
 		r = sys->accept4(fd, addr, len, flags);
-		if (r < 0 || !mark || !fdtab_count(mark))
+		if (r < 0 || !mark || (mark & 3) || !fdtab_count(mark))
 			return r;
 		accepted = r;
 	}
@@ -88,5 +88,35 @@ int hook_leave(struct hook_frame *f, int r)
 		return -1;
 	}
 	errno = f->error;
+	return r;
+}
+
+static int real_accept(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+	const struct sys *sys = sys_get();
+
+	return flags == HOOK_ACCEPT ? sys->accept(fd, addr, len) : sys->accept4(fd, addr, len, flags);
+}
+
+int hook_accept_rare(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+	uintptr_t mark = fdtab_peek(fd);
+	struct hook_call call = { .fd = fd, .flags = flags == HOOK_ACCEPT ? 0 : flags };
+	int r;
+
+	if (mark == FDTAB_NOT_OURS) {
+		if (!atomic_load_explicit(&init_accepted, memory_order_relaxed))
+			atomic_store_explicit(&init_accepted, true, memory_order_relaxed);
+		return real_accept(fd, addr, len, flags);
+	}
+	mark = hook_claim(fd);
+	if (mark == FDTAB_NOT_OURS)
+		return real_accept(fd, addr, len, flags);
+	call.addr = addr;
+	call.len = len;
+	call.room = addr && len ? *len : 0;
+	r = real_accept(fd, addr, len, flags);
+	if (r >= 0 && fdtab_count(mark))
+		r = hook_given(&call, r);
 	return r;
 }

@@ -56,17 +56,10 @@ struct hook_call {
 /** hook_given - after an accept, while the keeper nudges: what the server gets instead */
 int hook_given(const struct hook_call *call, int accepted);
 
-/** hook_accepts - before an accept: the mark to count by, 0: not ours; else sys_complete is set */
-static inline uintptr_t hook_accepts(int fd)
-{
-	uintptr_t mark = fdtab_peek(fd);
+/* The flags of hook_accept_rare() that stand for accept(2). */
+#define HOOK_ACCEPT (-1)
 
-	if (__builtin_expect(mark == FDTAB_NOT_OURS, 0)) {
-		if (!atomic_load_explicit(&init_accepted, memory_order_relaxed))
-			atomic_store_explicit(&init_accepted, true, memory_order_relaxed);
-		return 0;
-	}
-	return __builtin_expect((mark & 3) != 0, 0) ? hook_claim(fd) : mark;
-}
+/** hook_accept_rare - accept on a socket that is not ours, or that this process has yet to claim */
+int hook_accept_rare(int fd, struct sockaddr *addr, socklen_t *len, int flags);
 
 #endif
