@@ -41,7 +41,7 @@ int hook_leave(struct hook_frame *f, int r);
 /** hook_sandbox - before the server installs a seccomp filter */
 void hook_sandbox(void);
 
-/** hook_claim - the rare part of hook_accepts: returns the mark as it is afterwards */
+/** hook_claim - before the first accept of a forked process; returns the mark as it is afterwards */
 uintptr_t hook_claim(int fd);
 
 /* An accept of ours, for what rarely comes after it. In memory, so that the common way saves no
