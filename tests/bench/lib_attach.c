@@ -2,6 +2,7 @@
  * BENCH_ATTACH names. */
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -68,9 +69,9 @@ int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 	return r;
 }
 
-int epoll_wait(int fd, struct epoll_event *events, int max, int timeout_ms)
+int epoll_pwait(int fd, struct epoll_event *events, int max, int timeout_ms, const sigset_t *mask)
 {
-	int r = (int)syscall(SYS_epoll_pwait, fd, events, max, timeout_ms, NULL, 8);
+	int r = (int)syscall(SYS_epoll_pwait, fd, events, max, timeout_ms, mask, 8);
 
 	woke_ns = now_ns();
 	return r;

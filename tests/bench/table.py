@@ -37,8 +37,12 @@ def start(*argv, preload=(), pin=False, stderr=None, **env):
 
 
 def end(*processes):
+    """A keeper ends by TERM: of vault and worker, one that is killed is made anew by the other."""
     for process in processes:
-        process.kill()
+        if "keeper" in process.args:
+            process.terminate()
+        else:
+            process.kill()
         process.wait()
         process.stdin.close()
         process.stdout.close()
@@ -48,6 +52,7 @@ def end(*processes):
 def start_keeper(**more):
     keeper = start(COMMAND, "keeper", "--foreground", "--idle", 3600, **more)
     until(10, "a keeper", lambda: status()["keeper"])
+    check(status()["keeper"].get("vault") == keeper.pid, "another keeper runs:", status())
     return keeper
 
 
