@@ -17,6 +17,7 @@
 #include "peer.h"
 #include "process.h"
 #include "request.h"
+#include "review.h"
 #include "snapshot.h"
 
 #define ATTEMPTS_MAX 3 /* workers that may die of one request */
@@ -77,7 +78,7 @@ static void conn_changed(struct keeper *k, int conn)
 	bool over = c->fd == NONE && (c->dead || !owner);
 
 	if (owner)
-		member_review(k, c->member);
+		review_member(k, c->member);
 	/* A review may have released the member, and then nothing is left to wait for. */
 	if (over || (c->fd == NONE && (c->state != CONN_OWNER || c->member == NONE)))
 		free_conn(k, conn);
@@ -104,7 +105,7 @@ static void ended(struct keeper *k, int conn)
 		return;
 	for (int i = 0; i < k->member_top; i++)
 		if (k->members[i].used && k->members[i].state == WIRE_ORPHAN)
-			member_review(k, i);
+			review_member(k, i);
 }
 
 void conn_end(struct keeper *k, int conn)

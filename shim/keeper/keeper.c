@@ -20,10 +20,12 @@
 #include "fault.h"
 #include "give.h"
 #include "group.h"
+#include "leave.h"
 #include "member.h"
 #include "peer.h"
 #include "process.h"
 #include "restore.h"
+#include "review.h"
 #include "snapshot.h"
 #include "vault.h"
 #include "stuck.h"
@@ -92,11 +94,11 @@ static int64_t on_time(struct keeper *k, int idle_ms)
 
 		if (m->used && (m->watch_at <= k->now ||
 		                (m->state == WIRE_ORPHAN && m->hold_until <= k->now)))
-			member_review(k, i);
+			review_member(k, i);
 		if (m->used)
 			(void)member_accepted(&k->members[i]);
 		if (m->used && m->evict)
-			member_evict_due(k, i);
+			leave_evict_due(k, i);
 	}
 	give_on_time(k);
 	stuck_on_time(k);
@@ -110,8 +112,8 @@ static int64_t on_time(struct keeper *k, int idle_ms)
 	}
 	if (k->accept_at <= k->now)
 		pause_accept(k, 0);
-	if (member_next_ms(k) < next)
-		next = member_next_ms(k);
+	if (review_next_ms(k) < next)
+		next = review_next_ms(k);
 	if (stuck_next_ms(k) < next)
 		next = stuck_next_ms(k);
 	if (give_next_ms(k) < next)

@@ -3,20 +3,16 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdatomic.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "../util/log.h"
 #include "conn.h"
 #include "fault.h"
 #include "give.h"
 #include "group.h"
-#include "process.h"
+#include "leave.h"
+#include "review.h"
 
 int member_by_cookie(const struct keeper *k, uint64_t cookie)
 {
@@ -52,7 +48,7 @@ uint64_t member_accepted(struct member *m)
 	return m->accepted;
 }
 
-static int get_int(const struct keeper *k, int fd, int level, int name)
+int member_int(const struct keeper *k, int fd, int level, int name)
 {
 	int value;
 	socklen_t len = sizeof(value);
@@ -73,16 +69,16 @@ static int prove(struct keeper *k, const struct conn *c, const struct wire_join 
 
 	if (fstat(fd, &st) == -1 || !S_ISSOCK(st.st_mode) || st.st_uid != c->uid)
 		return -EBADF;
-	if (get_int(k, fd, SOL_SOCKET, SO_TYPE) != (tcp ? SOCK_STREAM : SOCK_DGRAM) ||
-	    get_int(k, fd, SOL_SOCKET, SO_PROTOCOL) != a->proto ||
-	    get_int(k, fd, SOL_SOCKET, SO_DOMAIN) != a->family)
+	if (member_int(k, fd, SOL_SOCKET, SO_TYPE) != (tcp ? SOCK_STREAM : SOCK_DGRAM) ||
+	    member_int(k, fd, SOL_SOCKET, SO_PROTOCOL) != a->proto ||
+	    member_int(k, fd, SOL_SOCKET, SO_DOMAIN) != a->family)
 		return -EBADF;
 	if (k->os->cookie(k->sys, fd, &cookie) < 0 || cookie != join->cookie)
 		return -EBADF;
 	if (k->os->shared(k->sys, fd) != 1)
 		return -EBADF;
 	if (a->family == AF_INET6 && addr_is_wildcard(a) && /* else bind(2) decides */
-	    get_int(k, fd, IPPROTO_IPV6, IPV6_V6ONLY) != a->v6only)
+	    member_int(k, fd, IPPROTO_IPV6, IPV6_V6ONLY) != a->v6only)
 		return -EBADF;
 	if (k->sys->getsockname(fd, (struct sockaddr *)&ss, &len) == -1 ||
 	    addr_from_sockaddr((struct sockaddr *)&ss, len, &name) < 0)
@@ -154,122 +150,6 @@ void member_vanished(struct keeper *k, int member)
 	page_drop(&m->page);
 }
 
-/* Close our duplicate. The socket leaves the kernel's group unless somebody else still holds it.
- * Committed before: one change of the kernel's array at a time can be told for sure afterwards. */
-static void release(struct keeper *k, int member)
-{
-	struct member *m = &k->members[member];
-	int group = m->group;
-
-	k->groups[group].lost += member_queue(k, m); /* nobody can take them: reset by the kernel */
-	(void)member_accepted(m);
-	state_commit(k);
-	FAULT(release_before);
-	k->sys->close(m->fd);
-	FAULT(release_after);
-	member_vanished(k, member);
-	FAULT(release_told);
-	(void)group_list(k, group);
-}
-
-void member_release_leftovers(struct keeper *k, int group)
-{
-	k->groups[group].releasing = false;
-	for (int i = 0; i < k->member_top; i++) {
-		const struct member *m = &k->members[i];
-
-		if (m->used && m->group == group &&
-		    (member_takes(m) || group_supervised(k, group, m->slot)))
-			return;
-	}
-	k->groups[group].releasing = true;
-	for (int i = 0; i < k->member_top; i++)
-		if (k->members[i].used && k->members[i].group == group)
-			release(k, i);
-	k->groups[group].releasing = false;
-}
-
-static bool others_live(const struct keeper *k, int member)
-{
-	for (int i = 0; i < k->member_top; i++)
-		if (i != member && k->members[i].used &&
-		    k->members[i].group == k->members[member].group && member_takes(&k->members[i]))
-			return true;
-	return false;
-}
-
-/* A slot without a process is held for its next one, which can be given what waits elsewhere too. */
-static bool others_return(const struct keeper *k, int member)
-{
-	for (int i = 0; i < k->member_top; i++)
-		if (i != member && k->members[i].used &&
-		    k->members[i].group == k->members[member].group &&
-		    k->members[i].state == WIRE_ORPHAN)
-			return true;
-	return false;
-}
-
-/* Nothing waits in it, and no handshake can end in it any more. */
-static bool is_drained(struct keeper *k, int member)
-{
-	const struct member *m = &k->members[member];
-	int64_t idle_ms = k->now - m->idle_since;
-	int half_open;
-
-	if (member_queue(k, m) > 0) /* those that live may all be unable to take it */
-		return others_live(k, member) && !give_is_possible(k, m->group);
-	half_open = group_half_open(k, m->group, idle_ms,
-	                            get_int(k, m->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT));
-	return half_open < 0 ? idle_ms >= EVICT_MS : half_open == 0;
-}
-
-/* No new connections from here on; what waits or still arrives goes to the others, then it ends. */
-static void drain(struct keeper *k, int member)
-{
-	struct member *m = &k->members[member];
-
-	m->state = WIRE_DRAINING;
-	m->watch_at = NEVER;
-	m->evict = true;
-	if (m->idle_since == 0)
-		m->idle_since = k->now;
-	group_steer(k, m->group);
-	if (!k->groups[m->group].steered) { /* the kernel goes on sending to it: no use in waiting */
-		int group = m->group;
-
-		give_take_all(k, member);
-		release(k, member);
-		give_pump(k, group);
-		return;
-	}
-	give_pump(k, m->group);
-}
-
-/* Buckets first, then the socket, then the indices that its end has moved. */
-static void withdraw(struct keeper *k, int member, bool keep_home)
-{
-	struct member *m = &k->members[member];
-	struct group *g = &k->groups[m->group];
-	int group = m->group;
-
-	(void)group_list(k, group); /* a stranger that came unseen is known before indices move */
-	m->state = WIRE_DRAINING;
-	if (keep_home)
-		g->slots[m->slot].home_until = k->now + g->hold_ms;
-	if (m->page.at && g->steered && others_live(k, member)) {
-		drain(k, member);
-		if (!m->used || !is_drained(k, member))
-			return;
-	}
-	group_steer(k, group);
-	g->releasing = keep_home;
-	release(k, member);
-	if (keep_home)
-		member_release_leftovers(k, group);
-	group_steer(k, group);
-	group_release_if_empty(k, group);
-}
-
 static void become_owner(struct keeper *k, struct conn *c, int member, int fd, uint64_t cookie)
 {
 	struct member *m = &k->members[member];
@@ -302,10 +182,10 @@ static void replace_orphans(struct keeper *k, int newcomer)
 		if (i == newcomer || !m->used || m->group != n->group || m->slot != n->slot ||
 		    m->state != WIRE_ORPHAN)
 			continue;
-		if (m->page.at && !is_drained(k, i))
-			drain(k, i);
+		if (m->page.at && !leave_is_drained(k, i))
+			leave_drain(k, i);
 		else
-			release(k, i);
+			leave_release(k, i);
 	}
 }
 
@@ -319,7 +199,7 @@ static void replace_suspects(struct keeper *k, int newcomer, const struct conn *
 		    o->pid != 0 && !o->dead && o->member != newcomer &&
 		    k->members[o->member].group == k->members[newcomer].group) {
 			k->members[o->member].state = WIRE_ORPHAN;
-			release(k, o->member);
+			leave_release(k, o->member);
 		}
 	}
 }
@@ -406,7 +286,7 @@ int member_adopt(struct keeper *k, int conn, const struct wire_rejoin *rejoin, i
 	struct slot_stat *stat = &k->groups[c->group].slots[slot];
 	int member;
 
-	if (prove(k, c, &join, fd) != 1 || get_int(k, fd, SOL_SOCKET, SO_ACCEPTCONN) != 1 ||
+	if (prove(k, c, &join, fd) != 1 || member_int(k, fd, SOL_SOCKET, SO_ACCEPTCONN) != 1 ||
 	    member_by_cookie(k, rejoin->cookie) != NONE)
 		return -EBADF;
 	member = allocate(k);
@@ -441,276 +321,8 @@ int member_claim(struct keeper *k, int conn, const uint8_t token[WIRE_TOKEN])
 		c->group = m->group;
 		if (m->state != WIRE_LIVE)
 			m->pid = c->pid;
-		member_review(k, i);
+		review_member(k, i);
 		return i;
 	}
 	return -ENOENT;
-}
-
-static int disconnect(struct keeper *k, int fd)
-{
-	struct sockaddr sa = { .sa_family = AF_UNSPEC };
-
-	return k->sys->connect(fd, &sa, sizeof(sa));
-}
-
-static bool has_other_owner(const struct keeper *k, int member, const struct conn *than)
-{
-	for (int i = 0; i < k->conn_top; i++) {
-		const struct conn *c = &k->conn[i];
-
-		if (c->used && c != than && c->state == CONN_OWNER && c->member == member &&
-		    (c->fd != NONE || !c->dead))
-			return true;
-	}
-	return false;
-}
-
-static void unreserve(struct keeper *k, struct conn *c)
-{
-	int group = c->group;
-
-	if (c->state != CONN_RESERVED && c->state != CONN_GRANTED)
-		return;
-	c->state = CONN_READY;
-	c->group = NONE;
-	page_drop(&c->page);
-	group_release_if_empty(k, group);
-}
-
-int member_leave(struct keeper *k, int conn, uint32_t action)
-{
-	struct conn *c = &k->conn[conn];
-	int member = c->member, r = 0;
-	struct member *m;
-
-	if (c->state != CONN_OWNER || member == NONE) {
-		if (action == WIRE_CLOSED)
-			unreserve(k, c);
-		return 0;
-	}
-	m = &k->members[member];
-	if (action == WIRE_CLOSED && has_other_owner(k, member, c)) {
-		c->state = CONN_RESERVED;
-		c->member = NONE;
-		member_review(k, member);
-		return 0;
-	}
-	(void)group_list(k, m->group); /* a stranger that came unseen is known before indices move */
-	m->state = WIRE_DRAINING;
-	group_steer(k, m->group);
-	FAULT(leave_steered);
-	if (action != WIRE_CLOSED && others_live(k, member))
-		give_take_all(k, member);
-	if (action == WIRE_SHUT_RD || action == WIRE_SHUT_RDWR)
-		r = k->sys->shutdown(m->fd, action == WIRE_SHUT_RD ? SHUT_RD : SHUT_RDWR);
-	else if (action == WIRE_DISCONNECT)
-		r = disconnect(k, m->fd);
-	r = r == -1 ? -errno : 0;
-	if (r == -ENOTCONN)
-		r = 0; /* it listened: a worker that died had shut it down */
-	FAULT(leave_done);
-	if (action == WIRE_CLOSED) {
-		withdraw(k, member, true);
-	} else {
-		release(k, member);
-		group_steer(k, c->group);
-		give_pump(k, c->group);
-	}
-	if (action == WIRE_CLOSED)
-		unreserve(k, c);
-	if (action == WIRE_CONNECTING)
-		k->groups[c->group].list_at = k->now;
-	return r;
-}
-
-enum ownership { OWNED, BEQUEATHED, SUSPECT, ORPHANED };
-
-static enum ownership ownership(const struct keeper *k, int member, bool *ret_clean,
-                                uint32_t *ret_pid)
-{
-	enum ownership best = ORPHANED;
-
-	*ret_clean = false;
-	*ret_pid = 0;
-	for (int i = 0; i < k->conn_top; i++) {
-		const struct conn *c = &k->conn[i];
-		enum ownership o;
-
-		if (!c->used || c->state != CONN_OWNER || c->member != member)
-			continue;
-		if (c->fd != NONE)
-			o = c->dead ? BEQUEATHED : OWNED;
-		else
-			o = c->dead ? ORPHANED : SUSPECT;
-		if (o <= best) {
-			best = o;
-			*ret_pid = c->pid;
-		}
-		*ret_clean |= c->clean;
-	}
-	return best;
-}
-
-/* Nobody has proven to accept here: buckets stay only while the queue moves. */
-static void watch(struct keeper *k, int member, int64_t patience_ms)
-{
-	struct member *m = &k->members[member];
-	unsigned waiting = member_queue(k, m);
-
-	m->watch_at = k->now + WATCH_MS;
-	if (waiting == 0 || member_accepted(m) != m->stands_at) {
-		m->stands_since = waiting ? k->now : 0;
-		m->stands_at = member_accepted(m);
-		return;
-	}
-	if (m->stands_since == 0)
-		m->stands_since = k->now;
-	if (k->now - m->stands_since >= patience_ms)
-		m->condemned = true;
-}
-
-/* -> false: the process has closed the socket without our seeing it. */
-static bool may_still_hold(const struct member *m, uint32_t pid)
-{
-	struct stat st;
-
-	if (pid == 0 || process_exiting(pid) || fstat(m->fd, &st) == -1)
-		return true;
-	return process_holds(pid, st.st_ino) != 0;
-}
-
-static void orphaned(struct keeper *k, int member, bool on_purpose)
-{
-	struct member *m = &k->members[member];
-
-	if (on_purpose) {
-		withdraw(k, member, true);
-		return;
-	}
-	if (m->state != WIRE_ORPHAN || m->hold_until == NEVER) {
-		m->hold_until = k->now + k->groups[m->group].hold_ms;
-		log_info("slot %u of group '%s': process %u is gone", m->slot,
-		         k->groups[m->group].name, m->pid);
-	}
-	if (m->state != WIRE_ORPHAN)
-		m->idle_since = k->now;
-	m->state = WIRE_ORPHAN;
-	give_member_died(k, member);
-	m->watch_at = NEVER;
-	m->condemned = false;
-	if (k->now >= m->hold_until) {
-		if (!group_supervised(k, m->group, m->slot)) {
-			withdraw(k, member, false);
-			return;
-		}
-		m->hold_until = k->now + k->groups[m->group].hold_ms;
-	}
-	group_steer(k, m->group);
-	give_pump(k, m->group);
-}
-
-static bool stopping(const struct keeper *k, const struct member *m)
-{
-	for (int i = 0; i < k->conn_top; i++) {
-		const struct conn *c = &k->conn[i];
-
-		if (c->used && c->stopping && m->slot >= c->first && m->slot < c->first + c->n &&
-		    strcmp(c->launch, k->groups[m->group].name) == 0)
-			return true;
-	}
-	return false;
-}
-
-void member_review(struct keeper *k, int member)
-{
-	struct member *m = &k->members[member];
-	bool took = member_takes(m), clean;
-	uint32_t pid;
-
-	switch (ownership(k, member, &clean, &pid)) {
-	case OWNED:
-		if (m->state != WIRE_STUCK)
-			m->state = WIRE_LIVE;
-		if (m->watch_at != NEVER)
-			give_call_off(k, member);
-		m->pid = pid;
-		m->condemned = false;
-		m->watch_at = m->hold_until = NEVER;
-		break;
-	case BEQUEATHED:
-		m->state = WIRE_ORPHAN;
-		watch(k, member, BEQUEATHED_MS);
-		break;
-	case SUSPECT:
-		if (!may_still_hold(m, pid)) {
-			withdraw(k, member, true);
-			return;
-		}
-		/* It cannot ask any more: a nudge of ours would be a client that says nothing. */
-		if (m->watch_at == NEVER && !process_exiting(pid))
-			give_member_ended(k, member);
-		give_call(k, member);
-		watch(k, member, SUSPECT_MS);
-		break;
-	case ORPHANED:
-		orphaned(k, member, clean || stopping(k, m));
-		return;
-	}
-	if (member_takes(m) != took)
-		group_steer(k, m->group);
-}
-
-void member_clean_exit(struct keeper *k, int conn, bool alone)
-{
-	struct conn *c = &k->conn[conn];
-	int member = c->member;
-
-	c->clean = true;
-	if (!alone || c->state != CONN_OWNER || member == NONE || has_other_owner(k, member, c))
-		return;
-	for (int i = 0; i < k->member_top; i++)
-		if (i != member && k->members[i].used &&
-		    k->members[i].group == k->members[member].group && member_takes(&k->members[i]))
-			return; /* its index counts: released when the process is really gone */
-	if (!group_supervised(k, k->members[member].group, k->members[member].slot))
-		withdraw(k, member, true);
-}
-
-void member_evict_due(struct keeper *k, int member)
-{
-	const struct member *m = &k->members[member];
-	int group = m->group;
-
-	if (member_queue(k, m) > 0)
-		give_pump(k, group);
-	if ((others_live(k, member) || others_return(k, member)) && !is_drained(k, member))
-		return;
-	(void)group_list(k, group);
-	FAULT(evict_due);
-	k->groups[group].releasing = true;
-	release(k, member);
-	member_release_leftovers(k, group);
-	group_steer(k, group);
-	give_pump(k, group);
-	group_release_if_empty(k, group);
-}
-
-int64_t member_next_ms(const struct keeper *k)
-{
-	int64_t next = NEVER;
-
-	for (int i = 0; i < k->member_top; i++) {
-		const struct member *m = &k->members[i];
-
-		if (!m->used)
-			continue;
-		if (m->watch_at < next)
-			next = m->watch_at;
-		if (m->evict && k->now + WATCH_MS < next)
-			next = k->now + WATCH_MS;
-		if (m->state == WIRE_ORPHAN && m->watch_at == NEVER && m->hold_until < next)
-			next = m->hold_until;
-	}
-	return next;
 }

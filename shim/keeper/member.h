@@ -1,4 +1,4 @@
-/* Held sockets: joining, leaving, death, eviction. */
+/* Held sockets, and how they get there: by a join, a rejoin, a claim. */
 #ifndef SOCKSHARD_KEEPER_MEMBER_H
 #define SOCKSHARD_KEEPER_MEMBER_H
 
@@ -24,11 +24,12 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 /** member_joined - what follows; once more when a worker died in the middle of it. The member */
 int member_joined(struct keeper *k, int conn);
 
+/** member_int - an int option of a held socket; -errno */
+int member_int(const struct keeper *k, int fd, int level, int name);
+
 /** member_vanished - our duplicate is closed: forget the member; its conn may listen again */
 void member_vanished(struct keeper *k, int member);
 
-/** member_release_leftovers - the last one left on purpose: the port is to be free for the next */
-void member_release_leftovers(struct keeper *k, int group);
 /**
  * member_adopt - take a socket that listens already: it survived the keeper before us
  * @slot, generation, accepted: as it says
@@ -40,27 +41,6 @@ int member_adopt(struct keeper *k, int conn, const struct wire_rejoin *rejoin, i
 
 /** member_claim - a forked process takes its place beside or after the owner; -ENOENT, -EBUSY */
 int member_claim(struct keeper *k, int conn, const uint8_t token[WIRE_TOKEN]);
-
-/**
- * member_leave - the owner's socket was closed, or is to be disconnected now
- * @action: enum wire_leave
- */
-int member_leave(struct keeper *k, int conn, uint32_t action);
-
-/**
- * member_clean_exit - the owner runs exit(3)
- * @alone: nobody can have inherited the socket: the last of its group is released at once
- */
-void member_clean_exit(struct keeper *k, int conn, bool alone);
-
-/** member_evict_due - end a drained socket when nothing can arrive in it any more */
-void member_evict_due(struct keeper *k, int member);
-
-/** member_review - an owner's process or connection ended, or time has passed */
-void member_review(struct keeper *k, int member);
-
-/** member_next_ms - when the next held socket wants a review; NEVER */
-int64_t member_next_ms(const struct keeper *k);
 
 /** member_accepted - what this socket's shards have counted; to be asked before 2^31 more are */
 uint64_t member_accepted(struct member *m);

@@ -14,8 +14,10 @@
 #include "fault.h"
 #include "give.h"
 #include "group.h"
+#include "leave.h"
 #include "member.h"
 #include "process.h"
+#include "review.h"
 #include "snapshot.h"
 
 /* Sent after the commit (conn.c). Its descriptors are recorded elsewhere. */
@@ -234,7 +236,7 @@ static int on_leave(struct keeper *k, int conn, struct wire_packet *p)
 
 	if (p->body.leave.action < WIRE_CLOSED || p->body.leave.action > WIRE_CONNECTING)
 		return -EPROTO;
-	r = member_leave(k, conn, p->body.leave.action);
+	r = leave_request(k, conn, p->body.leave.action);
 	return reply(k, c, p, seq, r);
 }
 
@@ -298,7 +300,7 @@ static int on_launcher_word(struct keeper *k, int conn, struct wire_packet *p)
 	for (int i = 0; i < k->member_top; i++)
 		if (k->members[i].used && k->members[i].state == WIRE_ORPHAN &&
 		    strcmp(k->groups[k->members[i].group].name, c->launch) == 0)
-			member_review(k, i);
+			review_member(k, i);
 	return reply(k, c, p, seq, 0);
 }
 
@@ -347,7 +349,7 @@ int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 			k->members[c->member].deaf = DEAF_ALWAYS;
 		return reply(k, c, p, seq, 0);
 	case WIRE_CLEAN_EXIT:
-		member_clean_exit(k, conn, p->body.leave.action == WIRE_CLOSED);
+		leave_clean_exit(k, conn, p->body.leave.action == WIRE_CLOSED);
 		return reply(k, c, p, seq, 0);
 	case WIRE_REGISTER:
 		return on_register(k, conn, p);

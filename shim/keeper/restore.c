@@ -17,6 +17,7 @@
 #include "fault.h"
 #include "give.h"
 #include "group.h"
+#include "leave.h"
 #include "member.h"
 #include "peer.h"
 #include "process.h"
@@ -181,7 +182,7 @@ static void restore_groups(struct keeper *k)
 		if (!k->groups[i].used)
 			continue;
 		if (k->groups[i].releasing)
-			member_release_leftovers(k, i);
+			leave_leftovers(k, i);
 		group_steer(k, i);
 		k->groups[i].pump = true;
 		group_release_if_empty(k, i);

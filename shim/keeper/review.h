@@ -1,0 +1,13 @@
+/* Who owns a held socket: judged anew when a process or a connection ends, and when time has passed. */
+#ifndef SOCKSHARD_KEEPER_REVIEW_H
+#define SOCKSHARD_KEEPER_REVIEW_H
+
+#include "state.h"
+
+/** review_member - an owner's process or connection ended, or time has passed */
+void review_member(struct keeper *k, int member);
+
+/** review_next_ms - when the next held socket wants a review; NEVER */
+int64_t review_next_ms(const struct keeper *k);
+
+#endif
