@@ -15,11 +15,12 @@ static const struct {
 	[WIRE_JOIN] = BODY(struct wire_join),
 	[WIRE_LEAVE] = BODY(struct wire_leave_body),
 	[WIRE_CLEAN_EXIT] = BODY(struct wire_leave_body),
-	[WIRE_CLAIM] = BODY(struct wire_claim),
+	[WIRE_CLAIM] = { offsetof(struct wire_claim, cookie), sizeof(struct wire_claim) },
 	[WIRE_REGISTER] = BODY(struct wire_register),
 	[WIRE_GIVE_UP] = BODY(struct wire_slot),
 	[WIRE_STATUS_GROUP] = BODY(struct wire_status_group),
-	[WIRE_STATUS_SLOT] = BODY(struct wire_status_slot),
+	[WIRE_STATUS_SLOT] = { offsetof(struct wire_status_slot, parent),
+	                       sizeof(struct wire_status_slot) },
 	[WIRE_STATUS_STRANGER] = BODY(struct wire_status_stranger),
 	[WIRE_WAKE] = BODY(struct wire_slot),
 	[WIRE_EVENT_LIVE] = BODY(struct wire_slot),
@@ -28,7 +29,7 @@ static const struct {
 	[WIRE_ASK] = BODY(struct wire_ask),
 	[WIRE_GIVEN] = BODY(struct wire_given),
 	[WIRE_TAKEN] = BODY(struct wire_given),
-	[WIRE_JOINED] = BODY(struct wire_joined),
+	[WIRE_JOINED] = { offsetof(struct wire_joined, made), sizeof(struct wire_joined) },
 	[WIRE_STATUS_LAUNCHER] = BODY(struct wire_status_launcher),
 #undef BODY
 };

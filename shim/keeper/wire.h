@@ -23,7 +23,7 @@ enum wire_type {
 	WIRE_JOIN,       /* shard: fd is the socket; the keeper listens (TCP) or binds (UDP) it */
 	WIRE_BOUND,      /* shard: did it itself under the keeper's grant */
 	WIRE_LEAVE,      /* shard: has closed or is about to disconnect its socket */
-	WIRE_CLAIM,      /* a forked process accepts from a socket it inherited, proven by token */
+	WIRE_CLAIM,      /* a process accepts from a socket it inherited, proven by token or descriptor */
 	WIRE_OWN_PROGRAM, /* shard: its server attached a program of its own */
 	WIRE_CLEAN_EXIT, /* shard: exit(3) runs; body as LEAVE */
 	WIRE_REGISTER,   /* launcher: n slots of a group are mine */
@@ -71,6 +71,7 @@ struct wire_page {
 	_Atomic uint64_t word;
 	uint64_t robust_next; /* the keeper's list node */
 	struct wire_legacy legacy;
+	_Atomic uint32_t claimed; /* enum wire_claimed */
 };
 
 #define WIRE_PAGE_BYTES  8192u
@@ -143,6 +144,22 @@ struct wire_joined { /* WIRE_JOINED */
 	uint32_t granted; /* 1: the keeper lacks the right: do it yourself, then BOUND */
 	uint32_t wanted_taken; /* 1: the slot asked for is held by a live process */
 	uint8_t token[WIRE_TOKEN];
+	uint32_t made;   /* CLAIM: 1: fds: another socket, for this process alone, and its page */
+	int32_t why;     /* CLAIM: why it is shared all the same: -errno; 0 */
+	char option[32]; /* CLAIM: the socket option that cannot be copied, or empty */
+};
+
+enum wire_want { /* of a process that holds a listening socket which others may hold too */
+	WIRE_WANT_BESIDE, /* accept from the socket itself, beside whoever does so already */
+	WIRE_WANT_OWN,    /* the socket if nobody accepts from it, else another one of its own */
+	WIRE_WANT_HOLD,   /* it does not accept (yet), but its children may */
+};
+
+enum wire_claimed { /* word of a page: who accepts from the socket */
+	WIRE_UNCLAIMED,
+	WIRE_POLLED,   /* the process that joined waits for events of it, and has not accepted yet */
+	WIRE_ACCEPTED, /* that process has accepted from it */
+	WIRE_BY_CLAIM, /* a process that the keeper knows by its claim */
 };
 
 enum wire_leave {
@@ -168,8 +185,11 @@ struct wire_given { /* GIVEN, TAKEN */
 	uint32_t gift;  /* number of the connection that came with it; 0: none */
 };
 
-struct wire_claim {
+struct wire_claim { /* all of it zero but cookie, and the socket itself: by descriptor, after an exec */
 	uint8_t token[WIRE_TOKEN];
+	uint64_t cookie; /* of the socket; 0: by token */
+	uint32_t want;   /* enum wire_want */
+	uint32_t zero;
 };
 
 struct wire_register {
@@ -197,6 +217,8 @@ struct wire_status_group {
 struct wire_status_slot { /* of the group sent last */
 	uint32_t slot, pid, generation, state, weight, buckets, queue, supervised;
 	uint64_t accepted, given;
+	uint32_t parent; /* pid of the process that bound the socket it was forked with; 0: none */
+	uint32_t owners; /* processes that accept from it, as far as known */
 };
 
 struct wire_status_stranger { /* of the group sent last */
