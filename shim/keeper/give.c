@@ -500,7 +500,8 @@ static int nudge_one(struct keeper *k, int group)
 
 void give_pump(struct keeper *k, int group)
 {
-	k->groups[group].pump = true;
+	/* In mode shared everybody accepts from the one queue. */
+	k->groups[group].pump = k->groups[group].mode != WIRE_MODE_SHARED;
 }
 
 static void pump(struct keeper *k, int group)

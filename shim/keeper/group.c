@@ -111,6 +111,7 @@ static int make(struct keeper *k, const struct wire_reserve *want)
 		g->used = true;
 		g->addr = want->addr;
 		memcpy(g->name, want->group, sizeof(g->name));
+		g->mode = want->mode;
 		g->key = want->key;
 		g->hold_ms = (int32_t)want->hold_ms;
 		g->stuck_ms = (int32_t)want->stuck_ms;
@@ -152,6 +153,9 @@ int group_reserve(struct keeper *k, const struct wire_reserve *want)
 		return -EADDRINUSE;
 	}
 	if (found != NONE) {
+		if (k->groups[found].mode != want->mode)
+			log_warn("%s group '%s': another mode than the first shard's is not used",
+			         addr_format(&want->addr, text, sizeof(text)), want->group);
 		if (k->groups[found].key != want->key)
 			log_warn("%s group '%s': another key= than the first shard's is not used",
 			         addr_format(&want->addr, text, sizeof(text)), want->group);
@@ -390,6 +394,11 @@ void group_steer(struct keeper *k, int group)
 
 	if (n > 0)
 		(void)bucket_deal(&g->table, dealt, n);
+	if (g->mode == WIRE_MODE_SHARED) { /* there is only one socket to choose */
+		memset(index_of, 0xff, sizeof(index_of));
+		adopt_leave_legacy(k, group, index_of);
+		return;
+	}
 	if (g->own_program) {
 		not_steered(g, "a server attached a program of its own");
 		return;

@@ -18,7 +18,8 @@ void leave_release(struct keeper *k, int member)
 	struct member *m = &k->members[member];
 	int group = m->group;
 
-	k->groups[group].lost += member_queue(k, m); /* nobody can take them: reset by the kernel */
+	if (member_is_alone(k, member)) /* nobody can take them: reset by the kernel */
+		k->groups[group].lost += member_queue(k, m);
 	(void)member_accepted(m);
 	state_commit(k);
 	FAULT(release_before);
@@ -173,6 +174,8 @@ int leave_request(struct keeper *k, int conn, uint32_t action)
 		review_member(k, member);
 		return 0;
 	}
+	if (action != WIRE_CLOSED && !member_is_alone(k, member))
+		return -EPROTO; /* it would end the others' socket as well */
 	(void)group_list(k, m->group); /* a stranger that came unseen is known before indices move */
 	m->state = WIRE_DRAINING;
 	group_steer(k, m->group);

@@ -2,6 +2,7 @@
 #include "member.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/random.h>
@@ -157,7 +158,7 @@ static void become_owner(struct keeper *k, struct conn *c, int member, int fd, u
 	m->group = c->group;
 	m->weight = c->want.weight;
 	m->fd = fd;
-	m->cookie = cookie;
+	m->cookie = m->joined_as = cookie;
 	m->pid = c->pid;
 	m->page = c->page;
 	c->page.at = NULL;
@@ -182,7 +183,7 @@ static void replace_orphans(struct keeper *k, int newcomer)
 		if (i == newcomer || !m->used || m->group != n->group || m->slot != n->slot ||
 		    m->state != WIRE_ORPHAN)
 			continue;
-		if (m->page.at && !leave_is_drained(k, i))
+		if (m->page.at && member_is_alone(k, i) && !leave_is_drained(k, i))
 			leave_drain(k, i);
 		else
 			leave_release(k, i);
@@ -204,6 +205,46 @@ static void replace_suspects(struct keeper *k, int newcomer, const struct conn *
 	}
 }
 
+/* The one socket of a group in mode shared, or NONE. */
+static int held_for_all(const struct keeper *k, int group)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (k->members[i].used && k->members[i].group == group &&
+		    k->members[i].state != WIRE_STARTING && k->members[i].state != WIRE_DRAINING)
+			return i;
+	return NONE;
+}
+
+bool member_is_alone(const struct keeper *k, int member)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (i != member && k->members[i].used && k->members[i].cookie == k->members[member].cookie)
+			return false;
+	return true;
+}
+
+/* Another shard of a group in mode shared: the held socket for its own, which nobody needs any more. */
+static int share(struct keeper *k, int conn, const struct wire_join *join, int held, uint32_t slot)
+{
+	struct conn *c = &k->conn[conn];
+	uint64_t cookie = k->members[held].cookie;
+	int fd = k->sys->fcntl(k->members[held].fd, F_DUPFD_CLOEXEC, 0), member;
+
+	if (fd == -1)
+		return -errno;
+	member = allocate(k);
+	if (member < 0) {
+		k->sys->close(fd);
+		return member;
+	}
+	k->members[member].group = c->group;
+	k->members[member].slot = slot;
+	k->members[member].generation = ++k->groups[c->group].slots[slot].generation;
+	become_owner(k, c, member, fd, cookie);
+	k->members[member].joined_as = join->cookie;
+	return member_joined(k, conn);
+}
+
 static int enter_kernel(struct keeper *k, const struct addr *a, int fd, int backlog)
 {
 	struct sockaddr_storage ss;
@@ -221,7 +262,7 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 {
 	struct conn *c = &k->conn[conn];
 	bool tcp = c->want.addr.proto == IPPROTO_TCP;
-	int member, slot, r = prove(k, c, join, fd);
+	int member, slot, held, r = prove(k, c, join, fd);
 	struct group *g;
 	struct member *m;
 
@@ -237,6 +278,13 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 	slot = group_pick_slot(k, c->group, c, ret_taken);
 	if (slot < 0)
 		return slot;
+	held = k->groups[c->group].mode == WIRE_MODE_SHARED ? held_for_all(k, c->group) : NONE;
+	if (held != NONE) {
+		r = share(k, conn, join, held, (uint32_t)slot);
+		if (r >= 0)
+			k->sys->close(fd);
+		return r;
+	}
 	member = allocate(k);
 	if (member < 0)
 		return member;
@@ -287,7 +335,8 @@ int member_adopt(struct keeper *k, int conn, const struct wire_rejoin *rejoin, i
 	int member;
 
 	if (prove(k, c, &join, fd) != 1 || member_int(k, fd, SOL_SOCKET, SO_ACCEPTCONN) != 1 ||
-	    member_by_cookie(k, rejoin->cookie) != NONE)
+	    (k->groups[c->group].mode != WIRE_MODE_SHARED &&
+	     member_by_cookie(k, rejoin->cookie) != NONE))
 		return -EBADF;
 	member = allocate(k);
 	if (member < 0)

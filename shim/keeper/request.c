@@ -75,7 +75,7 @@ static bool want_is_valid(const struct wire_reserve *w)
 	return (w->addr.proto == IPPROTO_TCP || w->addr.proto == IPPROTO_UDP) &&
 	       (w->addr.family == AF_INET || w->addr.family == AF_INET6) && w->addr.v6only <= 1 &&
 	       w->addr.port != 0 && memchr(w->group, '\0', sizeof(w->group)) &&
-	       w->key <= WIRE_KEY_SRC && w->hold_ms <= 86400000 &&
+	       w->key <= WIRE_KEY_SRC && w->mode <= WIRE_MODE_HANDOVER && w->hold_ms <= 86400000 &&
 	       w->stuck_ms <= 3600000 && w->weight <= 1000 &&
 	       (w->slot < BUCKETS_MAX || w->slot == WIRE_SLOT_ANY);
 }
@@ -119,8 +119,16 @@ static int joined(struct keeper *k, const struct conn *c, struct wire_packet *p,
 		p->body.joined.steered = k->groups[m->group].steered;
 		p->body.joined.wanted_taken = taken;
 		memcpy(p->body.joined.token, m->token, sizeof(m->token));
+		if (m->joined_as != m->cookie) {
+			p->body.joined.made = 1;
+			p->fds[0] = m->fd;
+			p->n_fds = 1;
+		}
 	}
-	return reply(k, c, p, seq, r < 0 ? r : 0);
+	r = reply(k, c, p, seq, r < 0 ? r : 0);
+	p->n_fds = 0; /* the keeper's own */
+	p->fds[0] = NONE;
+	return r;
 }
 
 /* A shard that did not wait for us has gone its own way. Where its call failed (SOCKSHARD_STRICT=1)
@@ -144,7 +152,7 @@ static int on_join(struct keeper *k, int conn, struct wire_packet *p, bool bound
 	int r;
 
 	if (c->state == CONN_OWNER && c->member != NONE &&
-	    k->members[c->member].cookie == join->cookie) { /* a worker died in the middle of it */
+	    k->members[c->member].joined_as == join->cookie) { /* a worker died in the middle of it */
 		wire_close_fds(k->sys, p);
 		return joined(k, c, p, seq, member_joined(k, conn), false);
 	}

@@ -184,7 +184,7 @@ static void restore_groups(struct keeper *k)
 		if (k->groups[i].releasing)
 			leave_leftovers(k, i);
 		group_steer(k, i);
-		k->groups[i].pump = true;
+		give_pump(k, i);
 		group_release_if_empty(k, i);
 	}
 }

@@ -71,7 +71,7 @@ static void orphaned(struct keeper *k, int member, bool on_purpose)
 {
 	struct member *m = &k->members[member];
 
-	if (on_purpose) {
+	if (on_purpose || (!member_is_alone(k, member) && leave_others_live(k, member))) {
 		leave_withdraw(k, member, true);
 		return;
 	}

@@ -45,6 +45,7 @@ struct group {
 	bool used;
 	struct addr addr;
 	char name[WIRE_GROUP_MAX];
+	uint32_t mode;      /* enum wire_mode */
 	uint32_t key;       /* enum wire_key */
 	uint32_t seed;
 	int32_t hold_ms;
@@ -76,6 +77,7 @@ struct member { /* a held socket */
 	uint32_t slot, generation, weight;
 	int fd;          /* our duplicate */
 	uint64_t cookie;
+	uint64_t joined_as; /* cookie of the socket that the shard sent: in mode shared another one */
 	uint32_t pid;    /* of its last owner, as `status` shows it */
 	uint8_t token[WIRE_TOKEN];
 	struct page page;       /* none: UDP */

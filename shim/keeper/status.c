@@ -84,6 +84,7 @@ static int send_group(struct keeper *k, const struct conn *c, int group, uint32_
 	p.head.type = WIRE_STATUS_GROUP;
 	p.body.group.addr = g->addr;
 	memcpy(p.body.group.group, g->name, sizeof(p.body.group.group));
+	p.body.group.mode = g->mode;
 	p.body.group.key = g->key;
 	p.body.group.steered = g->steered;
 	p.body.group.buckets = g->table.n;

@@ -48,6 +48,8 @@ enum wire_type {
 
 enum wire_key { WIRE_KEY_FLOW, WIRE_KEY_SRC }; /* the values of enum policy_key */
 
+enum wire_mode { WIRE_MODE_BALANCE, WIRE_MODE_SHARED, WIRE_MODE_HANDOVER }; /* enum policy_mode */
+
 #define WIRE_PAGE_BUCKETS 1024u
 #define WIRE_NO_INDEX     0xffffu
 
@@ -121,7 +123,7 @@ struct wire_reserve {
 	uint32_t own_sharing; /* the server itself asked for sharing */
 	uint32_t reuse_addr;  /* the server itself set SO_REUSEADDR */
 	uint32_t rejoins;     /* it listens already: not a new server */
-	uint32_t zero;
+	uint32_t mode;        /* enum wire_mode */
 };
 
 struct wire_join { /* request */
@@ -144,7 +146,7 @@ struct wire_joined { /* WIRE_JOINED */
 	uint32_t granted; /* 1: the keeper lacks the right: do it yourself, then BOUND */
 	uint32_t wanted_taken; /* 1: the slot asked for is held by a live process */
 	uint8_t token[WIRE_TOKEN];
-	uint32_t made;   /* CLAIM: 1: fds: another socket, for this process alone, and its page */
+	uint32_t made;   /* 1: fds: another socket in place of the sent or claimed one; CLAIM: its page */
 	int32_t why;     /* CLAIM: why it is shared all the same: -errno; 0 */
 	char option[32]; /* CLAIM: the socket option that cannot be copied, or empty */
 };
@@ -207,7 +209,7 @@ struct wire_slot { /* GIVE_UP, EVENT_LIVE, EVENT_GONE; WAKE: addr alone */
 struct wire_status_group {
 	struct addr addr;
 	char group[WIRE_GROUP_MAX];
-	uint32_t mode, key; /* mode 0 = balance; enum wire_key */
+	uint32_t mode, key; /* enum wire_mode, enum wire_key */
 	uint32_t steered;
 	uint32_t buckets;
 	uint64_t lost;

@@ -236,7 +236,11 @@ static inline int join_with(struct keeper_client *c, const struct addr *a, int f
 	p.body.join.backlog = 64;
 	p.fds[0] = fd;
 	p.n_fds = fd >= 0;
-	r = ask(c, WIRE_JOIN, &p);
+	p.head.type = WIRE_JOIN;
+	r = keeper_ask(sys_get(), c, &p);
+	if (p.body.joined.made && p.n_fds == 1) /* mode shared: another socket for this one */
+		assert_int_equal(dup2(p.fds[0], fd), fd);
+	wire_close_fds(sys_get(), &p);
 	if (ret)
 		*ret = p.body.joined;
 	return r;
