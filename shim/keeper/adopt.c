@@ -7,9 +7,9 @@
 #include <unistd.h>
 
 #include "../util/log.h"
-#include "give.h"
 #include "group.h"
 #include "member.h"
+#include "nudge.h"
 
 /* Stands for a socket that we know by its index alone. Real cookies count from 1. */
 #define GHOST(slot) (UINT64_C(1) << 63 | (slot))
@@ -120,7 +120,7 @@ int adopt_rejoin(struct keeper *k, int conn, const struct wire_rejoin *rejoin, i
 	}
 	(void)group_list(k, group);
 	if (first && g->ghosts > 0)
-		give_wake_ghosts(k, group);
+		nudge_wake_ghosts(k, group);
 	else
 		group_steer(k, group);
 	log_info("slot %u of group '%s' is back, %u not yet", l.slot, g->name, g->ghosts);

@@ -30,9 +30,6 @@ bool give_has(const struct keeper *k, uint64_t cookie);
 /** give_is_possible - is there a live shard that could be given a connection */
 bool give_is_possible(struct keeper *k, int group);
 
-/** give_probe - a nudge to a shard that may not accept: its swallowing proves that it does */
-void give_probe(struct keeper *k, int member);
-
 /** give_take_all - everything that waits in a socket about to be disconnected becomes a gift */
 void give_take_all(struct keeper *k, int member);
 
@@ -43,36 +40,11 @@ void give_take_all(struct keeper *k, int member);
 void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct wire_given *ret,
                  int *ret_fd);
 
-/**
- * give_knock - wake somebody on an address that we hold nothing of, so that it notices that its keeper
- * has ended; the connection is answered for as a nudge. 0 or -errno
- */
-int give_knock(struct keeper *k, const struct addr *addr);
-
-/** give_wake_ghosts - let the siblings of a shard that rejoined notice that their keeper has ended */
-void give_wake_ghosts(struct keeper *k, int group);
-
 /** give_taken - the shard has it: 0; -ENOENT: it was not its own to take */
 int give_taken(struct keeper *k, int conn, uint32_t gift);
 
 /** give_conn_ended - what was sent there and not acknowledged goes to another */
 void give_conn_ended(struct keeper *k, int conn);
-
-/** give_member_died - nobody answers its nudges any more, though they may still be in its queue */
-void give_member_died(struct keeper *k, int member);
-
-/** give_call - its process has lost its connection to us: the next accept is to make a new one */
-void give_call(struct keeper *k, int member);
-
-/** give_call_off - it has come back */
-void give_call_off(struct keeper *k, int member);
-
-/** give_member_ended - its nudges ended with its socket, or nobody can ask about them any more */
-void give_member_ended(struct keeper *k, int member);
-
-/** give_rules - the exact-port rules of a group's nudges: at most max are written; how many */
-struct program_rule;
-size_t give_rules(const struct keeper *k, int group, struct program_rule *ret, size_t max);
 
 /** give_waiting - connections of this member that wait or are on their way */
 unsigned give_waiting(const struct keeper *k, int member);

@@ -14,6 +14,7 @@
 #include "fault.h"
 #include "give.h"
 #include "member.h"
+#include "nudge.h"
 #include "process.h"
 
 #define LISTENERS_MAX INDEX_MAX
@@ -82,7 +83,7 @@ static bool wake_sibling(struct keeper *k, const struct addr *a)
 		if (!addr_equal(&listed[i].addr, a) || !same_uid_group(k, &listed[i]))
 			continue;
 		pid = process_holder(listed[i].inode, command, sizeof(command));
-		if (pid && process_maps_library(pid) && give_knock(k, a) == 0)
+		if (pid && process_maps_library(pid) && nudge_knock(k, a) == 0)
 			return true;
 	}
 	return false;
@@ -416,7 +417,7 @@ void group_steer(struct keeper *k, int group)
 		return;
 	}
 	len = program_build(&g->table, &key, index_of, BUCKETS_MAX, rules,
-	                    give_rules(k, group, rules, NUDGES_MAX), program, PROGRAM_MAX);
+	                    nudge_rules(k, group, rules, NUDGES_MAX), program, PROGRAM_MAX);
 	FAULT(attach_before);
 	r = len < 0 ? len : k->os->attach(k->sys, fd, program, (unsigned)len);
 	FAULT(attach_after);

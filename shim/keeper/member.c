@@ -13,6 +13,7 @@
 #include "give.h"
 #include "group.h"
 #include "leave.h"
+#include "nudge.h"
 #include "review.h"
 
 int member_by_cookie(const struct keeper *k, uint64_t cookie)
@@ -136,7 +137,7 @@ void member_vanished(struct keeper *k, int member)
 	struct member *m = &k->members[member];
 	struct slot_stat *stat = &k->groups[m->group].slots[m->slot % BUCKETS_MAX];
 
-	give_member_ended(k, member);
+	nudge_member_ended(k, member);
 	stat->accepted += member_accepted(m);
 	if (m->state != WIRE_STARTING)
 		tell_launchers(k, m, WIRE_EVENT_GONE);

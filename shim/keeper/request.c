@@ -16,6 +16,7 @@
 #include "group.h"
 #include "leave.h"
 #include "member.h"
+#include "nudge.h"
 #include "process.h"
 #include "review.h"
 #include "snapshot.h"
@@ -288,7 +289,7 @@ static int on_wake(struct keeper *k, int conn, struct wire_packet *p)
 		if (k->groups[i].used && addr_equal(&k->groups[i].addr, &a))
 			return reply(k, &k->conn[conn], p, seq, 0);
 	if (a.proto == IPPROTO_TCP)
-		r = give_knock(k, &a);
+		r = nudge_knock(k, &a);
 	return reply(k, &k->conn[conn], p, seq, r);
 }
 

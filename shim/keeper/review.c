@@ -9,6 +9,7 @@
 #include "group.h"
 #include "leave.h"
 #include "member.h"
+#include "nudge.h"
 #include "process.h"
 
 enum ownership { OWNED, BEQUEATHED, SUSPECT, ORPHANED };
@@ -83,7 +84,7 @@ static void orphaned(struct keeper *k, int member, bool on_purpose)
 	if (m->state != WIRE_ORPHAN)
 		m->idle_since = k->now;
 	m->state = WIRE_ORPHAN;
-	give_member_died(k, member);
+	nudge_member_died(k, member);
 	m->watch_at = NEVER;
 	m->condemned = false;
 	if (k->now >= m->hold_until) {
@@ -120,7 +121,7 @@ void review_member(struct keeper *k, int member)
 		if (m->state != WIRE_STUCK)
 			m->state = WIRE_LIVE;
 		if (m->watch_at != NEVER)
-			give_call_off(k, member);
+			nudge_call_off(k, member);
 		m->pid = pid;
 		m->condemned = false;
 		m->watch_at = m->hold_until = NEVER;
@@ -136,8 +137,8 @@ void review_member(struct keeper *k, int member)
 		}
 		/* It cannot ask any more: a nudge of ours would be a client that says nothing. */
 		if (m->watch_at == NEVER && !process_exiting(pid))
-			give_member_ended(k, member);
-		give_call(k, member);
+			nudge_member_ended(k, member);
+		nudge_call(k, member);
 		watch(k, member, SUSPECT_MS);
 		break;
 	case ORPHANED:

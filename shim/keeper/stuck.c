@@ -7,6 +7,7 @@
 #include "give.h"
 #include "group.h"
 #include "member.h"
+#include "nudge.h"
 
 #define LOOKS    8   /* in the time of stuck= */
 #define LOOK_MAX 500 /* ms */
@@ -68,7 +69,7 @@ static bool others_are_idle(struct keeper *k, const struct member *still)
 		if (m->accepted_at > still->moved_at)
 			idle = true;
 		else if (m->seen_accepted > 0)
-			give_probe(k, i);
+			nudge_probe(k, i);
 	}
 	return idle;
 }
@@ -84,7 +85,7 @@ static void judge(struct keeper *k, int member)
 	         m->slot, g->name, m->pid, (long long)(k->now - m->moved_at), m->waiting);
 	group_steer(k, m->group);
 	give_pump(k, m->group);
-	give_probe(k, member);
+	nudge_probe(k, member);
 }
 
 static void look_at_group(struct keeper *k, int group, bool late)
@@ -103,7 +104,7 @@ static void look_at_group(struct keeper *k, int group, bool late)
 			continue;
 		if (k->members[i].state == WIRE_STUCK) {
 			give_pump(k, group);
-			give_probe(k, i);
+			nudge_probe(k, i);
 		} else if (2 * (stuck + 1) <= members && stands_still(k, &k->members[i]) &&
 		           others_are_idle(k, &k->members[i])) {
 			stuck++;

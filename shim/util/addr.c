@@ -78,6 +78,11 @@ bool addr_equal(const struct addr *a, const struct addr *b)
 	       memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
 }
 
+bool addr_same_end(const struct addr *a, const struct addr *b)
+{
+	return a->family == b->family && a->port == b->port && memcmp(a->ip, b->ip, 16) == 0;
+}
+
 bool addr_is_wildcard(const struct addr *a)
 {
 	static const uint8_t none[sizeof(a->ip)];

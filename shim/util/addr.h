@@ -36,6 +36,10 @@ socklen_t addr_to_sockaddr(const struct addr *a, struct sockaddr_storage *ret);
 struct addr addr_unmap(const struct addr *a);
 
 bool addr_equal(const struct addr *a, const struct addr *b);
+
+/** addr_same_end - one end of a connection: family, IP and port alone */
+bool addr_same_end(const struct addr *a, const struct addr *b);
+
 bool addr_is_wildcard(const struct addr *a);
 bool addr_is_multicast(const struct addr *a);
 

@@ -1,0 +1,440 @@
+/* See nudge.h. No withdrawal of a nudge that may sit in a queue. */
+#include "nudge.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+
+#include "../util/log.h"
+#include "fault.h"
+#include "give.h"
+#include "group.h"
+#include "member.h"
+#include "snapshot.h"
+
+int nudge_find(const struct keeper *k, int group, const struct addr *peer,
+               const struct addr *local)
+{
+	for (int i = 0; i < NUDGES_MAX; i++) {
+		const struct nudge *n = &k->nudges[i];
+
+		if (n->used && (n->group == NONE || n->group == group) && addr_same_end(&n->peer, peer) &&
+		    addr_same_end(&n->local, local))
+			return i;
+	}
+	return NONE;
+}
+
+unsigned nudge_outstanding(const struct keeper *k, int member)
+{
+	unsigned n = 0;
+
+	for (int i = 0; i < NUDGES_MAX; i++)
+		n += k->nudges[i].used && k->nudges[i].member == member;
+	return n;
+}
+
+unsigned nudge_pending(const struct keeper *k, int group)
+{
+	unsigned n = 0;
+
+	for (int i = 0; i < NUDGES_MAX; i++)
+		n += k->nudges[i].used && !k->nudges[i].gave_up && !k->nudges[i].probe &&
+		     k->nudges[i].group == group;
+	return n;
+}
+
+static void nudge_all(struct keeper *k, int group, bool on)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (k->members[i].used && k->members[i].group == group && k->members[i].page.at &&
+		    (on || nudge_outstanding(k, i) == 0))
+			page_nudged(&k->members[i].page, on);
+}
+
+void nudge_end(struct keeper *k, int nudge)
+{
+	struct nudge *n = &k->nudges[nudge];
+	struct member *m = &k->members[n->member == NONE ? 0 : n->member];
+
+	state_close(k, n->fd); /* not before it is committed: a worker that dies must still know it */
+	n->used = false;
+	if (n->member != NONE && m->used && m->page.at && nudge_outstanding(k, n->member) == 0)
+		page_nudged(&m->page, false);
+	if (n->member == NONE && n->group != NONE && nudge_pending(k, n->group) == 0)
+		nudge_all(k, n->group, false);
+}
+
+void nudge_answered(struct keeper *k, int nudge)
+{
+	if (k->nudges[nudge].member != NONE)
+		k->members[k->nudges[nudge].member].deaf = 0;
+	nudge_end(k, nudge);
+}
+
+/* --- who can receive one */
+
+static bool can_receive(const struct member *m, int group)
+{
+	return m->used && m->group == group && m->state == WIRE_LIVE && m->page.at &&
+	       member_takes(m) && m->deaf < DEAF_MAX && m->watch_at == NEVER;
+}
+
+bool nudge_has_receiver(const struct keeper *k, int group)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (can_receive(&k->members[i], group))
+			return true;
+	return false;
+}
+
+/* The live shard with the fewest nudges before it. */
+int nudge_choose(const struct keeper *k, int group)
+{
+	unsigned fewest = 2; /* at a time: one that is served, one that waits */
+	int best = NONE;
+
+	for (int i = 0; i < k->member_top; i++) {
+		const struct member *m = &k->members[i];
+		unsigned n;
+
+		if (!can_receive(m, group))
+			continue;
+		n = nudge_outstanding(k, i);
+		if (n < fewest) {
+			fewest = n;
+			best = i;
+		}
+	}
+	return best;
+}
+
+/* One that is only being looked at (a suspect, perhaps dying) may be able to again, or be replaced. */
+bool nudge_all_deaf(const struct keeper *k, int group)
+{
+	bool any = false;
+
+	for (int i = 0; i < k->member_top; i++) {
+		const struct member *m = &k->members[i];
+
+		if (!m->used || m->group != group || !member_takes(m))
+			continue;
+		if (m->deaf < DEAF_MAX)
+			return false;
+		any = true;
+	}
+	return any;
+}
+
+/* --- making one */
+
+/* An address of this machine that reaches the group. */
+static void own_address(const struct addr *a, struct addr *ret)
+{
+	*ret = *a;
+	if (!addr_is_wildcard(a))
+		return;
+	memset(ret->ip, 0, sizeof(ret->ip));
+	if (a->family == AF_INET) {
+		ret->ip[0] = 127;
+		ret->ip[3] = 1;
+	} else {
+		ret->ip[15] = 1;
+	}
+}
+
+static int free_nudge(const struct keeper *k)
+{
+	for (int i = 0; i < NUDGES_MAX; i++)
+		if (!k->nudges[i].used)
+			return i;
+	return -ENOSPC;
+}
+
+static int open_nudge(struct keeper *k, struct nudge *n, const struct addr *target)
+{
+	struct sockaddr_storage ss;
+	struct addr from = *target;
+	socklen_t len;
+	int r;
+
+	from.port = 0;
+	len = addr_to_sockaddr(&from, &ss);
+	n->fd = k->sys->socket(target->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (n->fd == -1)
+		return -errno;
+	r = k->sys->bind(n->fd, (struct sockaddr *)&ss, len) == -1 ? -errno : 0;
+	len = sizeof(ss);
+	if (r == 0 && k->sys->getsockname(n->fd, (struct sockaddr *)&ss, &len) == -1)
+		r = -errno;
+	if (r == 0)
+		r = addr_from_sockaddr((struct sockaddr *)&ss, len, &n->peer);
+	n->local = *target;
+	return r;
+}
+
+/* Make the connection: one byte, for a listener with TCP_DEFER_ACCEPT. */
+static int connect_nudge(struct keeper *k, int nudge)
+{
+	struct nudge *n = &k->nudges[nudge];
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(&n->local, &ss);
+	int r;
+
+	FAULT(nudge_steered);
+	state_commit(k); /* from here on a shard may ask about it */
+	FAULT(nudge_before);
+	if (k->sys->connect(n->fd, (struct sockaddr *)&ss, len) == -1 && errno != EINPROGRESS) {
+		r = -errno;
+		nudge_end(k, nudge);
+		return r;
+	}
+	FAULT(nudge_connected);
+	(void)send(n->fd, "\n", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	FAULT(nudge_sent);
+	return 0;
+}
+
+static int new_nudge(struct keeper *k, int group, int member, const struct addr *to)
+{
+	int i = free_nudge(k), r;
+	struct addr target;
+
+	if (i < 0)
+		return i;
+	memset(&k->nudges[i], 0, sizeof(k->nudges[i]));
+	k->nudges[i].group = group;
+	k->nudges[i].member = member;
+	k->nudges[i].index = WIRE_NO_INDEX;
+	k->nudges[i].sent_at = k->now;
+	own_address(to, &target);
+	r = open_nudge(k, &k->nudges[i], &target);
+	FAULT(nudge_opened);
+	if (r < 0) {
+		if (k->nudges[i].fd >= 0)
+			k->sys->close(k->nudges[i].fd);
+		return r;
+	}
+	k->nudges[i].cookie = snapshot_identity(k->nudges[i].fd);
+	k->nudges[i].used = true;
+	if (k->nudge_top <= i)
+		k->nudge_top = i + 1;
+	return i;
+}
+
+int nudge_anybody(struct keeper *k, int group)
+{
+	int i = new_nudge(k, group, NONE, &k->groups[group].addr);
+
+	if (i < 0)
+		return i;
+	nudge_all(k, group, true);
+	return connect_nudge(k, i);
+}
+
+/* To wake one shard; it is connected by nudge_send(). */
+int nudge_prepare(struct keeper *k, int member, bool probe)
+{
+	struct member *m = &k->members[member];
+	int i = new_nudge(k, m->group, member, &k->groups[m->group].addr);
+
+	if (i < 0)
+		return i;
+	k->nudges[i].probe = probe;
+	k->nudges[i].unsent = true;
+	page_nudged(&m->page, true);
+	return 0;
+}
+
+static bool is_unsent(const struct nudge *n, int group)
+{
+	return n->used && n->unsent && n->group == group;
+}
+
+unsigned nudge_unsent(const struct keeper *k, int group)
+{
+	unsigned n = 0;
+
+	for (int i = 0; i < NUDGES_MAX; i++)
+		n += is_unsent(&k->nudges[i], group);
+	return n;
+}
+
+/* The rules are in force before the connections are made: one program for all of them, since it is
+ * what costs most of a nudge. */
+void nudge_send(struct keeper *k, int group)
+{
+	if (nudge_unsent(k, group) == 0)
+		return;
+	group_steer(k, group);
+	for (int i = 0; i < NUDGES_MAX; i++) {
+		struct nudge *n = &k->nudges[i];
+
+		if (!is_unsent(n, group))
+			continue;
+		n->unsent = false;
+		if (connect_nudge(k, i) < 0 && !n->probe)
+			k->members[n->member].deaf = DEAF_MAX;
+	}
+}
+
+void nudge_probe(struct keeper *k, int member)
+{
+	const struct member *m = &k->members[member];
+
+	if (nudge_outstanding(k, member) > 0 || member_queue(k, m) > 0)
+		return;
+	if (nudge_prepare(k, member, true) == 0)
+		nudge_send(k, m->group);
+}
+
+int nudge_knock(struct keeper *k, const struct addr *addr)
+{
+	int i;
+
+	for (i = 0; i < NUDGES_MAX; i++)
+		if (k->nudges[i].used && k->nudges[i].group == NONE &&
+		    k->nudges[i].local.port == addr->port)
+			return 0; /* one at a time */
+	i = new_nudge(k, NONE, NONE, addr);
+	return i < 0 ? i : connect_nudge(k, i);
+}
+
+void nudge_wake_ghosts(struct keeper *k, int group)
+{
+	const struct group *g = &k->groups[group];
+	int first = NUDGES_MAX, i;
+
+	for (uint32_t s = 0; g->ghosts > 0 && s < BUCKETS_MAX; s++) {
+		if (g->ghost_index[s] == WIRE_NO_INDEX)
+			continue;
+		i = new_nudge(k, group, NONE, &g->addr);
+		if (i < 0)
+			break;
+		k->nudges[i].index = g->ghost_index[s];
+		k->nudges[i].probe = true;
+		first = i < first ? i : first;
+	}
+	group_steer(k, group);
+	for (i = first; i < NUDGES_MAX; i++)
+		if (k->nudges[i].used && k->nudges[i].group == group &&
+		    k->nudges[i].index != WIRE_NO_INDEX)
+			(void)connect_nudge(k, i);
+}
+
+size_t nudge_rules(const struct keeper *k, int group, struct program_rule *ret, size_t max)
+{
+	size_t n = 0;
+
+	for (int i = 0; i < NUDGES_MAX && n < max; i++) {
+		const struct nudge *g = &k->nudges[i];
+		int index;
+
+		if (!g->used || g->group != group)
+			continue;
+		if (g->member != NONE)
+			index = index_find(&k->groups[group].map, k->members[g->member].cookie);
+		else
+			index = g->index != WIRE_NO_INDEX ? (int)g->index : -ENOENT;
+		if (index < 0)
+			continue;
+		ret[n].src_port = g->peer.port;
+		ret[n++].index = (uint32_t)index;
+	}
+	return n;
+}
+
+/* --- what becomes of them */
+
+void nudge_call(struct keeper *k, int member)
+{
+	struct member *m = &k->members[member];
+
+	if (m->page.at)
+		page_nudged(&m->page, true);
+}
+
+void nudge_call_off(struct keeper *k, int member)
+{
+	struct member *m = &k->members[member];
+
+	if (m->page.at && nudge_outstanding(k, member) == 0 && nudge_pending(k, m->group) == 0)
+		page_nudged(&m->page, false);
+}
+
+void nudge_member_died(struct keeper *k, int member)
+{
+	for (int i = 0; i < NUDGES_MAX; i++)
+		if (k->nudges[i].used && k->nudges[i].member == member)
+			k->nudges[i].gave_up = true;
+}
+
+void nudge_member_ended(struct keeper *k, int member)
+{
+	for (int i = 0; i < NUDGES_MAX; i++)
+		if (k->nudges[i].used && k->nudges[i].member == member)
+			nudge_end(k, i);
+}
+
+/* Was connect(2) called? Else nobody will ever ask about it. */
+static bool is_on_its_way(int fd)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_state != TCP_CLOSE;
+}
+
+void nudge_restore(struct keeper *k)
+{
+	for (int i = 0; i < k->nudge_top; i++) {
+		struct nudge *n = &k->nudges[i];
+
+		if (n->used && snapshot_identity(n->fd) != n->cookie)
+			n->used = false;
+		else if (n->used && !is_on_its_way(n->fd))
+			nudge_end(k, i);
+	}
+	for (int i = 0; i < k->member_top; i++)
+		if (k->members[i].used && k->members[i].page.at)
+			page_nudged(&k->members[i].page, nudge_outstanding(k, i) > 0);
+	for (int i = 0; i < k->nudge_top; i++)
+		if (k->nudges[i].used && k->nudges[i].member == NONE && k->nudges[i].group != NONE)
+			nudge_all(k, k->nudges[i].group, true);
+}
+
+void nudge_on_time(struct keeper *k)
+{
+	for (int i = 0; i < NUDGES_MAX; i++) {
+		struct nudge *n = &k->nudges[i];
+		struct member *m;
+
+		if (!n->used || n->gave_up || n->sent_at + NUDGE_MS > k->now)
+			continue;
+		if (n->group == NONE) {
+			nudge_end(k, i);
+			continue;
+		}
+		n->gave_up = true; /* a busy shard may still fetch it: another is nudged as well */
+		if (n->member == NONE) {
+			give_pump(k, n->group);
+			continue;
+		}
+		m = &k->members[n->member];
+		if (!n->probe && ++m->deaf == DEAF_MAX)
+			log_warn("slot %u of group '%s' answers no nudges: waiting connections go to the others",
+			         m->slot, k->groups[m->group].name);
+		give_pump(k, m->group);
+	}
+}
+
+int64_t nudge_next_ms(const struct keeper *k)
+{
+	int64_t next = NEVER;
+
+	for (int i = 0; i < NUDGES_MAX; i++)
+		if (k->nudges[i].used && !k->nudges[i].gave_up && k->nudges[i].sent_at + NUDGE_MS < next)
+			next = k->nudges[i].sent_at + NUDGE_MS;
+	return next;
+}

@@ -1,0 +1,88 @@
+/* Nudges: connections of our own, steered to one shard by a rule for their exact port, that its
+ * server's accept swallows. One wakes a shard to fetch a gift (give.h); a probe proves that it
+ * accepts. Never withdrawn once it is connected: it may be in a queue. */
+#ifndef SOCKSHARD_KEEPER_NUDGE_H
+#define SOCKSHARD_KEEPER_NUDGE_H
+
+#include "../steer/program.h"
+#include "state.h"
+
+/** nudge_find - the nudge that has these ends, as a shard of this group sees them; NONE */
+int nudge_find(const struct keeper *k, int group, const struct addr *peer,
+               const struct addr *local);
+
+/** nudge_end - it came out of a queue, or can never be in one */
+void nudge_end(struct keeper *k, int nudge);
+
+/** nudge_answered - a shard has asked about it: it is over, and who was meant hears us */
+void nudge_answered(struct keeper *k, int nudge);
+
+/** nudge_outstanding - nudges on their way to a member */
+unsigned nudge_outstanding(const struct keeper *k, int member);
+
+/** nudge_pending - nudges of a group that are expected to fetch a gift */
+unsigned nudge_pending(const struct keeper *k, int group);
+
+/** nudge_has_receiver - is there a shard that could be nudged, now or later */
+bool nudge_has_receiver(const struct keeper *k, int group);
+
+/** nudge_choose - the live shard with the fewest nudges before it; NONE: all have enough */
+int nudge_choose(const struct keeper *k, int group);
+
+/** nudge_all_deaf - there are shards that accept, and none answers nudges */
+bool nudge_all_deaf(const struct keeper *k, int group);
+
+/**
+ * nudge_prepare - to wake one shard; it is connected by nudge_send()
+ * @probe: it brings nothing
+ *
+ * Returns 0 or -errno.
+ */
+int nudge_prepare(struct keeper *k, int member, bool probe);
+
+/** nudge_unsent - how many of a group wait for nudge_send() */
+unsigned nudge_unsent(const struct keeper *k, int group);
+
+/** nudge_send - put the rules of those that are prepared in force, and connect them; commits */
+void nudge_send(struct keeper *k, int group);
+
+/** nudge_anybody - wake whoever the kernel's hash chooses; commits. 0 or -errno */
+int nudge_anybody(struct keeper *k, int group);
+
+/** nudge_probe - to a shard that may not accept: its swallowing proves that it does; commits */
+void nudge_probe(struct keeper *k, int member);
+
+/**
+ * nudge_knock - wake somebody on an address that we hold nothing of, so that it notices that its
+ * keeper has ended; the connection is answered for as a nudge. 0 or -errno
+ */
+int nudge_knock(struct keeper *k, const struct addr *addr);
+
+/** nudge_wake_ghosts - let the siblings of one that rejoined notice that their keeper has ended */
+void nudge_wake_ghosts(struct keeper *k, int group);
+
+/** nudge_rules - the exact-port rules of a group's nudges: at most max are written; how many */
+size_t nudge_rules(const struct keeper *k, int group, struct program_rule *ret, size_t max);
+
+/** nudge_call - its process has lost its connection to us: the next accept is to make a new one */
+void nudge_call(struct keeper *k, int member);
+
+/** nudge_call_off - it has come back */
+void nudge_call_off(struct keeper *k, int member);
+
+/** nudge_member_died - nobody answers its nudges any more, though they may still be in its queue */
+void nudge_member_died(struct keeper *k, int member);
+
+/** nudge_member_ended - its nudges ended with its socket, or nobody can ask about them any more */
+void nudge_member_ended(struct keeper *k, int member);
+
+/** nudge_restore - after a worker's end: nudges that are no more are forgotten */
+void nudge_restore(struct keeper *k);
+
+/** nudge_on_time - those that nobody answered are not counted on any more */
+void nudge_on_time(struct keeper *k);
+
+/** nudge_next_ms - when nudge_on_time() has something to do; NEVER */
+int64_t nudge_next_ms(const struct keeper *k);
+
+#endif
