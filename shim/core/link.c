@@ -186,6 +186,7 @@ int link_reserve(const struct sys *sys, struct shard *s, bool rejoins)
 	w->own_sharing = s->had_port;
 	w->reuse_addr = s->had_addr;
 	w->rejoins = rejoins;
+	w->own_program = s->own_program;
 	for (int tries = 0;; tries++) {
 		struct wire_packet q = p;
 

@@ -92,6 +92,7 @@ static int on_reserve(struct keeper *k, int conn, struct wire_packet *p)
 	c->want = p->body.reserve;
 	r = group_reserve(k, &c->want);
 	if (r >= 0) {
+		k->groups[r].own_program |= c->want.own_program != 0;
 		c->group = r;
 		c->state = CONN_RESERVED;
 		r = c->want.addr.proto == IPPROTO_TCP ? page_make(&c->page) : 0;

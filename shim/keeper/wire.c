@@ -11,7 +11,7 @@ static const struct {
 } body_of[WIRE_TYPES] = {
 #define BODY(type) { sizeof(type), sizeof(type) }
 	[WIRE_HELLO] = { offsetof(struct wire_hello, vault), sizeof(struct wire_hello) },
-	[WIRE_RESERVE] = BODY(struct wire_reserve),
+	[WIRE_RESERVE] = { offsetof(struct wire_reserve, own_program), sizeof(struct wire_reserve) },
 	[WIRE_JOIN] = BODY(struct wire_join),
 	[WIRE_LEAVE] = BODY(struct wire_leave_body),
 	[WIRE_CLEAN_EXIT] = BODY(struct wire_leave_body),

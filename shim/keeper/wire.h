@@ -124,6 +124,8 @@ struct wire_reserve {
 	uint32_t reuse_addr;  /* the server itself set SO_REUSEADDR */
 	uint32_t rejoins;     /* it listens already: not a new server */
 	uint32_t mode;        /* enum wire_mode */
+	uint32_t own_program; /* rejoins: the server has attached a program of its own */
+	uint32_t zero;
 };
 
 struct wire_join { /* request */

@@ -343,6 +343,19 @@ static void a_servers_own_program_is_left_alone(void **state)
 	shard_close(&s);
 }
 
+static void the_next_keeper_leaves_it_alone_too(void **state)
+{
+	struct wire_reserve w = wanted(tcp(), "a");
+	struct shard_conn s;
+
+	(void)state;
+	w.rejoins = w.own_program = 1;
+	s = shard_of(&w);
+	assert_int_equal(look().group[0].steered, 0);
+	assert_non_null(strstr(look().group[0].why, "program of its own"));
+	shard_close(&s);
+}
+
 static void what_a_shard_accepts_is_counted_over_its_generations(void **state)
 {
 	struct wire_reserve w = wanted(tcp(), "a");
@@ -439,6 +452,7 @@ int main(void)
 		KEEPER_TEST(a_foreign_socket_on_the_address_is_in_the_way),
 		KEEPER_TEST(a_stranger_gets_no_buckets_and_is_named),
 		KEEPER_TEST(a_servers_own_program_is_left_alone),
+		KEEPER_TEST(the_next_keeper_leaves_it_alone_too),
 		KEEPER_TEST(what_a_shard_accepts_is_counted_over_its_generations),
 		KEEPER_TEST(waiting_connections_are_shown),
 		KEEPER_TEST(a_keeper_that_is_idle_ends),

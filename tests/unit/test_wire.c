@@ -156,6 +156,8 @@ static size_t first_size(uint16_t type)
 	switch (type) {
 	case WIRE_HELLO:
 		return offsetof(struct wire_hello, vault);
+	case WIRE_RESERVE:
+		return offsetof(struct wire_reserve, own_program);
 	case WIRE_CLAIM:
 		return offsetof(struct wire_claim, cookie);
 	case WIRE_JOINED:
