@@ -14,12 +14,18 @@ struct shard;
 /* Marks. Else: the address of a struct wire_page, with FDTAB_CLAIM or without. */
 #define FDTAB_NOT_OURS 0u
 #define FDTAB_INTERNAL 1u /* a descriptor of the preload's own */
-#define FDTAB_CLAIM    2u /* inherited by a fork, and not yet accepted from */
+#define FDTAB_CLAIM    2u /* a listener this process has not accepted from yet; without an address:
+                           * one that its memory does not know */
+#define FDTAB_FOREIGN  3u /* looked at, and none of ours */
+#define FDTAB_POLLED   4u /* with FDTAB_CLAIM: waited for already, so only an accept means something new */
+#define FDTAB_BITS     7u
 
 #define FDTAB_MARKS 65536
 
 extern _Atomic uintptr_t fdtab_marks[FDTAB_MARKS];
 extern _Atomic unsigned fdtab_above; /* entries with a number beyond the marks */
+extern _Atomic unsigned fdtab_touch; /* marks that a wait would change; 1 more before fdtab_scanned() */
+extern _Atomic unsigned fdtab_tags;  /* marks without an entry in the table */
 extern struct wire_page fdtab_uncounted;
 
 uintptr_t fdtab_peek_above(int fd);
@@ -36,9 +42,21 @@ static inline uintptr_t fdtab_peek(int fd)
  * WIRE_NUDGED, WIRE_KEEPER_DIED */
 static inline uint64_t fdtab_count(uintptr_t mark)
 {
-	struct wire_page *c = (struct wire_page *)(mark & ~(uintptr_t)3);
+	struct wire_page *c = (struct wire_page *)(mark & ~(uintptr_t)FDTAB_BITS);
 
 	return atomic_fetch_add_explicit(&c->word, WIRE_ONE, memory_order_relaxed) & WIRE_FLAGS;
+}
+
+/** fdtab_wants_touch - does it mean something that the process waits for this one */
+static inline bool fdtab_wants_touch(uintptr_t mark)
+{
+	return (mark & FDTAB_BITS) == FDTAB_CLAIM;
+}
+
+/** fdtab_is_known - has it a shard, going by its mark */
+static inline bool fdtab_is_known(uintptr_t mark)
+{
+	return mark > FDTAB_BITS;
 }
 
 void fdtab_lock(void);
@@ -53,10 +71,19 @@ int fdtab_add(int fd, struct shard *shard, uintptr_t mark);
 /** fdtab_add_internal - a descriptor of our own; 0, -ENOMEM */
 int fdtab_add_internal(int fd);
 
+/** fdtab_tag - a mark alone: FDTAB_CLAIM, FDTAB_FOREIGN or none. Of numbers above the marks: nothing */
+void fdtab_tag(int fd, uintptr_t mark);
+
+/** fdtab_untag - of all numbers from first to last */
+void fdtab_untag(unsigned first, unsigned last);
+
+/** fdtab_scanned - the descriptors that were here before the program have been looked at */
+void fdtab_scanned(void);
+
 /** fdtab_find - NULL: not ours, or internal */
 struct shard *fdtab_find(int fd);
 
-/** fdtab_remove - forget a descriptor of either kind */
+/** fdtab_remove - forget a descriptor of any kind */
 void fdtab_remove(int fd);
 
 /** fdtab_set_mark - of every descriptor of a shard */
@@ -64,6 +91,9 @@ void fdtab_set_mark(const struct shard *shard, uintptr_t mark);
 
 /** fdtab_mark_of - of any descriptor of a shard; FDTAB_NOT_OURS when it has none */
 uintptr_t fdtab_mark_of(const struct shard *shard);
+
+/** fdtab_number_of - the lowest descriptor of a shard from fd on; -1: none */
+int fdtab_number_of(const struct shard *shard, int fd);
 
 /** fdtab_next - the lowest descriptor of ours from fd on, internal or not; -1: none */
 int fdtab_next(int fd, bool internal);

@@ -77,6 +77,18 @@ static void read_keeper(void)
 		     *value ? value : NULL, "auto, off or a name of 1 to 107 visible characters");
 }
 
+static void read_workers(void)
+{
+	const char *value = secure_getenv("SOCKSHARD_WORKERS");
+
+	if (!value || strcmp(value, "own") == 0)
+		return;
+	if (strcmp(value, "shared") == 0)
+		init.workers_shared = true;
+	else
+		bad("SOCKSHARD_WORKERS", value, "own or shared");
+}
+
 static void read_policy(void)
 {
 	const char *text = secure_getenv("SOCKSHARD_POLICY");
@@ -197,6 +209,7 @@ static void read_settings(void)
 	}
 	read_group();
 	read_keeper();
+	read_workers();
 	read_policy();
 	read_command();
 	if (init.disabled)
@@ -205,6 +218,7 @@ static void read_settings(void)
 
 static void before_fork(void)
 {
+	shard_before_fork(sys_get());
 	fdtab_lock();
 }
 
@@ -212,6 +226,7 @@ static void after_fork_parent(void)
 {
 	atomic_fetch_add_explicit(&init_forks, 1, memory_order_relaxed);
 	fdtab_unlock();
+	shard_after_fork(false);
 }
 
 static void after_fork_child(void)
@@ -220,6 +235,7 @@ static void after_fork_child(void)
 	atomic_store(&init_pid, getpid());
 	atomic_fetch_add_explicit(&init_forks, 1, memory_order_relaxed);
 	shard_mark_inherited();
+	shard_after_fork(true);
 }
 
 void init_ensure(void)

@@ -16,6 +16,7 @@ struct init {
 	bool disabled;     /* a bad setting: the preload does nothing (strict: bind fails with EINVAL) */
 	bool strict;
 	bool keeper_off;
+	bool workers_shared; /* SOCKSHARD_WORKERS=shared */
 	uint32_t slot;     /* wanted, or WIRE_SLOT_ANY */
 	uint32_t generation;
 	uint32_t weight;

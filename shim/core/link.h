@@ -5,6 +5,19 @@
 #include "shard.h"
 
 #define LINK_RETRY_MS 500
+/* An accept waits for a keeper that answers late for a tenth of the time at the most. */
+#define LINK_COST_FACTOR 10
+
+/** link_now_ms - the monotonic clock */
+int64_t link_now_ms(void);
+
+/**
+ * link_rejoin - RESERVE and REJOIN on an open connection: the socket listens already
+ * @legacy: tell what the keeper before left in the page
+ *
+ * Returns 0, s->token and s->counter, which the caller puts into the marks; -errno: as before.
+ */
+int link_rejoin(const struct sys *sys, struct shard *s, int fd, bool legacy);
 
 /**
  * link_open - connect for a socket of ours

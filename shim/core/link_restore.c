@@ -8,12 +8,11 @@
 #include "../util/log.h"
 #include "init.h"
 #include "link.h"
+#include "shard_parts.h"
 
-/* An accept waits for a keeper that answers late for a tenth of the time at the most. */
-#define LINK_COST_FACTOR 10
 #define LINK_PATIENCE_MS (2 * (KEEPER_START_MS + KEEPER_DEADLINE_MS))
 
-static int64_t monotonic_ms(void)
+int64_t link_now_ms(void)
 {
 	struct timespec ts;
 
@@ -35,53 +34,36 @@ static int legacy_of(const struct wire_page *page)
 	return fd;
 }
 
-static int claim_again(const struct sys *sys, struct shard *s)
-{
-	struct wire_packet p;
-	int r;
-
-	memset(&p, 0, sizeof(p));
-	p.head.type = WIRE_CLAIM;
-	memcpy(p.body.claim.token, s->token, sizeof(s->token));
-	r = link_ask(sys, s, &p);
-	wire_close_fds(sys, &p);
-	return r;
-}
-
-static int rejoin(const struct sys *sys, struct shard *s, int fd)
+int link_rejoin(const struct sys *sys, struct shard *s, int fd, bool legacy)
 {
 	struct wire_page *old = s->counter;
 	struct wire_packet p;
-	int legacy = legacy_of(old), r;
+	int left = legacy ? legacy_of(old) : -1, r;
 
-	if (legacy < 0)
-		return legacy;
+	if (legacy && left < 0)
+		return left;
 	r = link_reserve(sys, s, true);
-	if (r < 0) {
-		sys->close(legacy);
-		return r;
+	if (r == 0) {
+		memset(&p, 0, sizeof(p));
+		p.head.type = WIRE_REJOIN;
+		p.body.rejoin.addr = s->addr;
+		p.body.rejoin.cookie = s->cookie;
+		p.body.rejoin.accepted = atomic_load(&old->word) >> 32;
+		p.fds[0] = fd;
+		p.fds[1] = left;
+		p.n_fds = legacy ? 2 : 1;
+		r = link_ask(sys, s, &p);
+		wire_close_fds(sys, &p);
+		if (r < 0) {
+			link_unmap_counter(s);
+			s->counter = old;
+		}
 	}
-	memset(&p, 0, sizeof(p));
-	p.head.type = WIRE_REJOIN;
-	p.body.rejoin.addr = s->addr;
-	p.body.rejoin.cookie = s->cookie;
-	p.body.rejoin.accepted = atomic_load(&old->word) >> 32;
-	p.fds[0] = fd;
-	p.fds[1] = legacy;
-	p.n_fds = 2;
-	r = link_ask(sys, s, &p);
-	wire_close_fds(sys, &p);
-	sys->close(legacy);
-	if (r < 0) {
-		link_unmap_counter(s);
-		s->counter = old;
-		return r;
-	}
-	memcpy(s->token, p.body.joined.token, sizeof(s->token));
-	fdtab_lock();
-	fdtab_set_mark(s, (uintptr_t)s->counter);
-	fdtab_unlock();
-	return 0;
+	if (left >= 0)
+		sys->close(left);
+	if (r == 0)
+		memcpy(s->token, p.body.joined.token, sizeof(s->token));
+	return r;
 }
 
 int link_restore(const struct sys *sys, struct shard *s, int fd)
@@ -91,19 +73,13 @@ int link_restore(const struct sys *sys, struct shard *s, int fd)
 
 	if (atomic_load(&init_sandboxed) || s->state != SHARD_JOINED)
 		return -EPERM;
-	start = monotonic_ms();
+	start = link_now_ms();
 	if (start < s->retry_at)
 		return -EAGAIN;
 	s->retry_at = start + LINK_PATIENCE_MS; /* for the other threads */
 	link_close(sys, s);
-	r = link_open(sys, s, true);
-	if (r == 0)
-		r = claim_again(sys, s);
-	if (r == -ENOENT && s->keeper.fd >= 0)
-		r = rejoin(sys, s, fd);
-	if (r < 0)
-		link_close(sys, s);
-	end = monotonic_ms();
+	r = shard_reclaim(sys, s, fd);
+	end = link_now_ms();
 	s->retry_at = r == 0 ? 0 : end + LINK_RETRY_MS + LINK_COST_FACTOR * (end - start);
 	if (r < 0)
 		log_debug("the keeper cannot be reached: %s", strerror(-r));

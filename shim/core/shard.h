@@ -19,11 +19,21 @@ enum shard_state {
 	SHARD_PLAIN,  /* only the option is set: no keeper */
 };
 
+enum shard_part { /* of this process in the socket, as the keeper knows it */
+	SHARD_NONE,    /* none: its parent has one */
+	SHARD_JOINER, /* it joined */
+	SHARD_CLAIMED, /* it accepts from it, and nobody else does */
+	SHARD_BESIDE,  /* it accepts from it, beside others */
+	SHARD_HOLDS,   /* it does not accept (yet) */
+};
+
 /* One socket of ours in this process. Under the lock of fdtab, but for the connection. */
 struct shard {
 	struct addr addr;
 	enum shard_state state;
+	enum shard_part part; /* of the process that is owner */
 	uint64_t cookie;      /* SO_COOKIE: proves that a descriptor is still this socket */
+	uint64_t moving;      /* and while the numbers get another socket: that of the other one */
 	pid_t owner;          /* the process that reserved or claimed it */
 	unsigned fds;         /* descriptors in the table */
 	unsigned users;       /* threads at work on it */
@@ -60,8 +70,42 @@ int shard_setsockopt(const struct sys *sys, int fd, int level, int name, const v
 /** shard_reused - the kernel gave a number of ours to somebody: ours was closed unseen */
 void shard_reused(const struct sys *sys, int fd);
 
-/** shard_claim - the first accept of a forked process from a socket it inherited */
-void shard_claim(const struct sys *sys, int fd);
+/* What the server does with a listener. */
+enum shard_touch {
+	TOUCH_HOLD,   /* lists or hands it on */
+	TOUCH_WAIT,   /* waits for events of it */
+	TOUCH_ACCEPT,
+};
+
+/**
+ * shard_touch - before the first accept from, and the first wait for, a listener in this process
+ * @epfd: where it is about to be registered, or -1
+ *
+ * A forked process claims it: from then on the socket is its own, or another one of its own has its
+ * number, or it is shared with a reason. A listener that this memory does not know is looked into.
+ * One thread does so, the others wait for it.
+ */
+void shard_touch(const struct sys *sys, int fd, enum shard_touch touch, int epfd);
+
+/** shard_scan - mark the listeners that were here before this program, once */
+void shard_scan(const struct sys *sys);
+
+/** shard_before_fork, shard_after_fork - with the lock of all claims held in between. Before the first
+ * fork the keeper is told of the listeners that were here before this program: a child that has
+ * changed its user can only claim by the token of its parent */
+void shard_before_fork(const struct sys *sys);
+void shard_after_fork(bool child);
+
+int shard_epoll_ctl(const struct sys *sys, int epfd, int op, int fd, struct epoll_event *event);
+
+/** shard_epoll_created - this process has made an epoll instance */
+void shard_epoll_created(const struct sys *sys, int epfd);
+
+/** shard_epoll_watched - how many registrations of ours are known */
+unsigned shard_epoll_watched(void);
+
+/** shard_epoll_wait - it waits for events of whatever is registered there */
+void shard_epoll_wait(const struct sys *sys, int epfd);
 
 /**
  * shard_given - what the server gets for a connection it accepted while the keeper nudges
@@ -94,5 +138,18 @@ void shard_put(const struct sys *sys, struct shard *s);
 
 /** shard_forget - take a descriptor off the table; the last one leaves the group */
 void shard_forget(const struct sys *sys, int fd);
+
+/** shard_examine - the address as we compare it; false: not a kind of socket that we share */
+bool shard_examine(const struct sys *sys, int fd, const struct sockaddr *sa, socklen_t len,
+                   struct addr *ret);
+
+/** shard_make - for a socket that is not in the table yet; NULL without memory */
+struct shard *shard_make(const struct sys *sys, int fd, const struct addr *a);
+
+/** shard_discard - one that never came into the table */
+void shard_discard(const struct sys *sys, struct shard *s);
+
+/** shard_family_has_accepted - this process from any listener, or its family from one of ours */
+bool shard_family_has_accepted(void);
 
 #endif

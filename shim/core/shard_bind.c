@@ -29,9 +29,8 @@ static int get_int(const struct sys *sys, int fd, int level, int name)
 	return sys->getsockopt(fd, level, name, &value, &len) == -1 ? -errno : value;
 }
 
-/* The address as we compare it; false: not a kind of socket that we share. */
-static bool examine(const struct sys *sys, int fd, const struct sockaddr *sa, socklen_t len,
-                    struct addr *ret)
+bool shard_examine(const struct sys *sys, int fd, const struct sockaddr *sa, socklen_t len,
+                   struct addr *ret)
 {
 	int type, proto, v;
 
@@ -62,19 +61,20 @@ static bool examine(const struct sys *sys, int fd, const struct sockaddr *sa, so
 	return true;
 }
 
-/* Has this process accepted from one of its listeners, or has its family? The counters are shared
- * by everybody who inherited them. Under the lock. */
-static bool family_has_accepted(void)
+/* The counters are shared by everybody who inherited them. */
+bool shard_family_has_accepted(void)
 {
-	if (atomic_load_explicit(&init_accepted, memory_order_relaxed))
-		return true;
-	for (int fd = fdtab_next(0, false); fd >= 0; fd = fdtab_next(fd + 1, false)) {
+	bool found = atomic_load_explicit(&init_accepted, memory_order_relaxed);
+
+	fdtab_lock();
+	for (int fd = fdtab_next(0, false); fd >= 0 && !found; fd = fdtab_next(fd + 1, false)) {
 		const struct shard *s = fdtab_find(fd);
 
-		if (s->counter && atomic_load_explicit(&s->counter->word, memory_order_relaxed) >= WIRE_ONE)
-			return true;
+		found = s->counter &&
+		        atomic_load_explicit(&s->counter->word, memory_order_relaxed) >= WIRE_ONE;
 	}
-	return false;
+	fdtab_unlock();
+	return found;
 }
 
 /* A second bind of an address by this process, as the kernel would have refused it. */
@@ -98,7 +98,7 @@ static bool bound_before(const struct sys *sys, const struct addr *a)
 	}
 }
 
-static struct shard *make(const struct sys *sys, int fd, const struct addr *a)
+struct shard *shard_make(const struct sys *sys, int fd, const struct addr *a)
 {
 	struct shard *s;
 
@@ -120,7 +120,7 @@ static struct shard *make(const struct sys *sys, int fd, const struct addr *a)
 	return s;
 }
 
-static void discard(const struct sys *sys, struct shard *s)
+void shard_discard(const struct sys *sys, struct shard *s)
 {
 	link_close(sys, s);
 	link_unmap_counter(s);
@@ -139,7 +139,7 @@ static void publish(const struct sys *sys, int fd, struct shard *s)
 	fdtab_unlock();
 	if (r < 0) {
 		log_warn("out of memory: fd %d is shared, but not looked after", fd);
-		discard(sys, s);
+		shard_discard(sys, s);
 	}
 }
 
@@ -245,7 +245,7 @@ static int share_and_bind(const struct sys *sys, int fd, const struct sockaddr *
 	else
 		goto refused;
 	if (r < 0) {
-		discard(sys, s);
+		shard_discard(sys, s);
 		return r;
 	}
 	if (r == 1)
@@ -260,12 +260,12 @@ static int share_and_bind(const struct sys *sys, int fd, const struct sockaddr *
 		return 0;
 	}
 	os->unshare(sys, fd, &s->addr, s->had_port, s->had_addr);
-	discard(sys, s);
+	shard_discard(sys, s);
 	return r;
 refused:
 	log_warn("%s is not shared: %s", addr_format(&s->addr, text, sizeof(text)),
 	         why[0] ? why : strerror(-r));
-	discard(sys, s);
+	shard_discard(sys, s);
 	return init.strict ? -EOPNOTSUPP : real_bind(sys, fd, sa, len);
 }
 
@@ -274,12 +274,11 @@ int shard_bind(const struct sys *sys, int fd, const struct sockaddr *sa, socklen
 	const struct policy_rule *rule;
 	struct shard *s;
 	struct addr a;
-	bool accepted;
 
 	init_ensure();
 	if (init.disabled && !init.strict)
 		return real_bind(sys, fd, sa, len);
-	if (!init_is_self() || !examine(sys, fd, sa, len, &a))
+	if (!init_is_self() || !shard_examine(sys, fd, sa, len, &a))
 		return real_bind(sys, fd, sa, len);
 	if (init.disabled)
 		return -EINVAL;
@@ -293,16 +292,13 @@ int shard_bind(const struct sys *sys, int fd, const struct sockaddr *sa, socklen
 			return real_bind(sys, fd, sa, len);
 		}
 	}
-	fdtab_lock();
-	accepted = family_has_accepted();
-	fdtab_unlock();
-	if (rule->any_port && accepted)
+	if (rule->any_port && shard_family_has_accepted())
 		return real_bind(sys, fd, sa, len);
-	s = make(sys, fd, &a);
+	s = shard_make(sys, fd, &a);
 	if (!s)
 		return real_bind(sys, fd, sa, len);
 	if (!s->had_port && bound_before(sys, &a)) {
-		discard(sys, s);
+		shard_discard(sys, s);
 		return -EADDRINUSE;
 	}
 	return share_and_bind(sys, fd, sa, len, s, rule);

@@ -19,9 +19,13 @@ static void add_number(const struct sys *sys, int fd, int copy)
 {
 	struct shard *s = shard_get(sys, fd);
 
-	if (!s)
-		return;
 	fdtab_lock();
+	if (!s) {
+		if (fdtab_peek(fd) == FDTAB_CLAIM)
+			fdtab_tag(copy, FDTAB_CLAIM);
+		fdtab_unlock();
+		return;
+	}
 	if (fdtab_add(copy, s, fdtab_mark_of(s)) == 0)
 		s->fds++;
 	else
@@ -140,6 +144,9 @@ int shard_close_range(const struct sys *sys, unsigned int first, unsigned int la
 		(void)shard_close(sys, fd);
 		from = (unsigned int)fd + 1;
 	}
+	fdtab_lock();
+	fdtab_untag(first, last);
+	fdtab_unlock();
 	/* Around the preload's own. */
 	for (from = first; from <= INT_MAX; from = (unsigned int)fd + 1) {
 		fdtab_lock();

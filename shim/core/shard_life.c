@@ -1,4 +1,4 @@
-/* From listen(2) to the last close(2) of a socket of ours. */
+/* From listen(2) to the last close(2) of a socket of ours. shard_claim.c: what forked processes do. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -11,6 +11,7 @@
 #include "link.h"
 #include "pool.h"
 #include "shard.h"
+#include "shard_parts.h"
 
 /* No descriptor and no thread has it any more. */
 static void destroy(const struct sys *sys, struct shard *s)
@@ -28,7 +29,8 @@ static bool is_same_socket(const struct sys *sys, int fd, const struct shard *s)
 
 	if (atomic_load(&init_sandboxed))
 		return true;
-	return os_get()->cookie(sys, fd, &cookie) == 0 && cookie == s->cookie;
+	return os_get()->cookie(sys, fd, &cookie) == 0 &&
+	       (cookie == s->cookie || cookie == s->moving);
 }
 
 struct shard *shard_get(const struct sys *sys, int fd)
@@ -101,6 +103,7 @@ void shard_forget(const struct sys *sys, int fd)
 	s = fdtab_find(fd);
 	fdtab_remove(fd);
 	if (s) {
+		shard_epoll_forget(fd);
 		s->users++;
 		last = --s->fds == 0;
 	}
@@ -136,8 +139,13 @@ int shard_close(const struct sys *sys, int fd)
 	if (fdtab_peek(fd) == FDTAB_INTERNAL && link_is_internal(sys, fd))
 		return -EBADF; /* the server never opened it */
 	s = shard_get(sys, fd);
-	if (s)
+	if (s) {
 		shard_put(sys, s);
+	} else {
+		fdtab_lock();
+		fdtab_tag(fd, FDTAB_NOT_OURS);
+		fdtab_unlock();
+	}
 	r = sys->close(fd) == -1 ? -errno : 0;
 	if (s)
 		shard_forget(sys, fd);
@@ -162,7 +170,11 @@ static int join(const struct sys *sys, int fd, int backlog, struct shard *s)
 		return r;
 	memcpy(s->token, p.body.joined.token, sizeof(s->token));
 	s->state = SHARD_JOINED;
+	s->part = SHARD_JOINER;
 	s->owner = getpid();
+	fdtab_lock();
+	fdtab_set_mark(s, (uintptr_t)s->counter | FDTAB_CLAIM);
+	fdtab_unlock();
 	if (p.body.joined.wanted_taken)
 		log_warn("SOCKSHARD_SLOT: slot %u is held by a live process: slot %u taken instead",
 		         init.slot, p.body.joined.slot);
@@ -172,10 +184,12 @@ static int join(const struct sys *sys, int fd, int backlog, struct shard *s)
 
 int shard_listen(const struct sys *sys, int fd, int backlog)
 {
-	struct shard *s = init_is_self() ? shard_get(sys, fd) : NULL;
+	struct shard *s;
 	char text[ADDR_TEXT_MAX];
 	int r = -ENOTCONN;
 
+	shard_touch(sys, fd, TOUCH_HOLD, -1);
+	s = init_is_self() ? shard_get(sys, fd) : NULL;
 	if (s && s->state == SHARD_BOUND && s->addr.proto == IPPROTO_TCP) {
 		r = join(sys, fd, backlog, s);
 		if (link_failed(r)) {
@@ -239,61 +253,16 @@ int shard_connect(const struct sys *sys, int fd, const struct sockaddr *addr, so
 	return sys->connect(fd, addr, len) == -1 ? -errno : 0;
 }
 
-/* The marks of a process's own descriptors and of those it inherited differ by FDTAB_CLAIM. */
 void shard_mark_inherited(void)
 {
 	for (int fd = fdtab_next(0, false); fd >= 0; fd = fdtab_next(fd + 1, false)) {
-		const struct shard *s = fdtab_find(fd);
+		struct shard *s = fdtab_find(fd);
 
+		atomic_store(&s->busy, false); /* of a thread that was not forked */
+		s->retry_at = 0;
 		if (s->state == SHARD_JOINED && s->addr.proto == IPPROTO_TCP)
 			fdtab_set_mark(s, (uintptr_t)s->counter | FDTAB_CLAIM);
 	}
-}
-
-static void claim(const struct sys *sys, struct shard *s)
-{
-	struct shard mine = *s;
-	struct wire_packet p;
-	int r;
-
-	mine.keeper.fd = -1;
-	atomic_store(&mine.busy, false);
-	if (link_open(sys, &mine, false) < 0)
-		return;
-	memset(&p, 0, sizeof(p));
-	p.head.type = WIRE_CLAIM;
-	memcpy(p.body.claim.token, s->token, sizeof(s->token));
-	r = link_ask(sys, &mine, &p);
-	wire_close_fds(sys, &p);
-	if (r < 0) {
-		link_close(sys, &mine);
-		return;
-	}
-	link_close(sys, s); /* our copy of the parent's connection */
-	s->keeper = mine.keeper;
-	s->keeper_cookie = mine.keeper_cookie;
-	s->owner = getpid();
-	s->forks = atomic_load(&init_forks) - 1; /* whoever forked us may hold it too */
-}
-
-void shard_claim(const struct sys *sys, int fd)
-{
-	struct shard *s;
-	bool first;
-
-	if (!init_is_self())
-		return;
-	s = shard_get(sys, fd);
-	if (!s)
-		return;
-	fdtab_lock();
-	first = (fdtab_mark_of(s) & FDTAB_CLAIM) != 0;
-	if (first)
-		fdtab_set_mark(s, (uintptr_t)s->counter);
-	fdtab_unlock();
-	if (first && s->keeper.fd >= 0 && !atomic_load(&init_sandboxed))
-		claim(sys, s);
-	shard_put(sys, s);
 }
 
 /* One word for each socket that this process has at the keeper. */

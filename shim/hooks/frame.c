@@ -34,17 +34,56 @@ void hook_sandbox(void)
 	init_sandbox();
 }
 
-uintptr_t hook_claim(int fd)
+static void touch(int fd, enum shard_touch kind)
 {
 	struct hook_frame f;
-	uintptr_t mark;
 
 	if (hook_enter(&f)) {
-		shard_claim(sys_get(), fd);
+		shard_touch(sys_get(), fd, kind, -1);
 		(void)hook_leave(&f, 0);
 	}
-	mark = fdtab_peek(fd);
-	return mark == FDTAB_INTERNAL ? 0 : mark;
+}
+
+static void scan(void)
+{
+	struct hook_frame f;
+
+	if (hook_enter(&f)) {
+		shard_scan(sys_get());
+		(void)hook_leave(&f, 0);
+	}
+}
+
+void hook_touch_polled(uintptr_t pollfds, nfds_t n)
+{
+	const struct pollfd *fds = (const void *)pollfds;
+
+	scan();
+	for (nfds_t i = 0; i < n; i++)
+		if (fds[i].fd >= 0 && (fds[i].events & (POLLIN | POLLRDNORM)) &&
+		    fdtab_wants_touch(fdtab_peek(fds[i].fd)))
+			touch(fds[i].fd, TOUCH_WAIT);
+}
+
+void hook_touch_selected(int n, const fd_set *set)
+{
+	const unsigned long *words = (const void *)set; /* FD_ISSET would end at 1,024 */
+	const int bits = 8 * (int)sizeof(*words);
+
+	scan();
+	for (int fd = 0; set && fd < n; fd++)
+		if ((words[fd / bits] >> (fd % bits) & 1) && fdtab_wants_touch(fdtab_peek(fd)))
+			touch(fd, TOUCH_WAIT);
+}
+
+void hook_touch_registered(int epfd)
+{
+	struct hook_frame f;
+
+	if (shard_epoll_watched() > 0 && hook_enter(&f)) {
+		shard_epoll_wait(sys_get(), epfd);
+		(void)hook_leave(&f, 0);
+	}
 }
 
 int hook_given(const struct hook_call *call, int accepted)
@@ -104,14 +143,15 @@ int hook_accept_rare(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 	struct hook_call call = { .fd = fd, .flags = flags == HOOK_ACCEPT ? 0 : flags };
 	int r;
 
-	if (mark == FDTAB_NOT_OURS) {
+	if (mark != FDTAB_FOREIGN) {
+		touch(fd, TOUCH_ACCEPT);
+		mark = fdtab_peek(fd);
+	}
+	if (!fdtab_is_known(mark)) {
 		if (!atomic_load_explicit(&init_accepted, memory_order_relaxed))
 			atomic_store_explicit(&init_accepted, true, memory_order_relaxed);
 		return real_accept(fd, addr, len, flags);
 	}
-	mark = hook_claim(fd);
-	if (mark == FDTAB_NOT_OURS)
-		return real_accept(fd, addr, len, flags);
 	call.addr = addr;
 	call.len = len;
 	call.room = addr && len ? *len : 0;

@@ -2,8 +2,10 @@
 #ifndef SOCKSHARD_HOOKS_HOOK_H
 #define SOCKSHARD_HOOKS_HOOK_H
 
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -41,8 +43,16 @@ int hook_leave(struct hook_frame *f, int r);
 /** hook_sandbox - before the server installs a seccomp filter */
 void hook_sandbox(void);
 
-/** hook_claim - before the first accept of a forked process; returns the mark as it is afterwards */
-uintptr_t hook_claim(int fd);
+/* Before a call that waits, while fdtab_touch is not 0: the first wait for a listener claims it. */
+void hook_touch_polled(uintptr_t pollfds, nfds_t n); /* glibc declares poll(2) as if it only wrote */
+void hook_touch_selected(int n, const fd_set *set);
+void hook_touch_registered(int epfd);
+
+/** hook_must_touch - one load: nearly always false */
+static inline bool hook_must_touch(void)
+{
+	return __builtin_expect(atomic_load_explicit(&fdtab_touch, memory_order_relaxed) != 0, 0);
+}
 
 /* An accept of ours, for what rarely comes after it. In memory, so that the common way saves no
  * registers for it. */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "../util/log.h"
+#include "give.h"
 #include "group.h"
 #include "member.h"
 #include "nudge.h"
@@ -95,13 +96,35 @@ static bool is_new(const struct keeper *k, int group)
 	return k->groups[group].map.n == 0;
 }
 
+/* Its server has listened, under whatever keeper or none, and brings no map. */
+static int adopt_bare(struct keeper *k, int conn, const struct wire_rejoin *rejoin, int fd)
+{
+	struct conn *c = &k->conn[conn];
+	bool taken;
+	int slot = group_pick_slot(k, c->group, c, &taken), member;
+
+	if (slot < 0)
+		return slot;
+	member = member_adopt(k, conn, rejoin, fd, (uint32_t)slot,
+	                      k->groups[c->group].slots[slot].generation + 1);
+	if (member < 0)
+		return member;
+	(void)group_list(k, c->group);
+	group_steer(k, c->group);
+	give_pump(k, c->group);
+	return member;
+}
+
 int adopt_rejoin(struct keeper *k, int conn, const struct wire_rejoin *rejoin, int fd, int legacy_fd)
 {
 	static struct wire_legacy l; /* of the one thread there is */
 	bool first;
-	int group = k->conn[conn].group, member, r = read_legacy(legacy_fd, &l);
+	int group = k->conn[conn].group, member, r;
 	struct group *g = &k->groups[group];
 
+	if (legacy_fd == NONE)
+		return adopt_bare(k, conn, rejoin, fd);
+	r = read_legacy(legacy_fd, &l);
 	if (r < 0)
 		return r;
 	first = is_new(k, group) && legacy_is_sound(&l);
@@ -135,7 +158,8 @@ void adopt_leave_legacy(struct keeper *k, int group, const uint32_t index_of[BUC
 		const struct member *m = &k->members[i];
 		struct wire_legacy *l;
 
-		if (!m->used || m->group != group || !m->page.at || m->state != WIRE_LIVE)
+		if (!m->used || m->group != group || !m->page.at ||
+		    (m->state != WIRE_LIVE && m->state != WIRE_EMPTY))
 			continue;
 		l = &m->page.at->legacy;
 		atomic_fetch_add(&l->version, 1);

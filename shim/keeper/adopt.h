@@ -8,7 +8,8 @@
 
 /**
  * adopt_rejoin - a shard that listened under the keeper before us
- * @fd: its socket, taken on success; @legacy_fd: a memfd with a struct wire_legacy, the caller's
+ * @fd: its socket, taken on success; @legacy_fd: a memfd with a struct wire_legacy, the caller's;
+ * NONE: it brings none, and gets a slot as if it had just joined
  *
  * The first of a group brings table, seed and indices; its siblings are known by slot and index from
  * then on (ghosts), and become members when they come. Returns the member; -EBADF, -EINVAL, -ENOSPC.

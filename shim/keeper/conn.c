@@ -70,6 +70,13 @@ static void free_conn(struct keeper *k, int conn)
 		group_release_if_empty(k, group);
 }
 
+void conn_forget(struct keeper *k, int conn)
+{
+	k->conn[conn].state = CONN_READY;
+	k->conn[conn].member = NONE;
+	free_conn(k, conn);
+}
+
 /* Something about an owner has changed; what neither connects nor lives any more is forgotten. */
 static void conn_changed(struct keeper *k, int conn)
 {

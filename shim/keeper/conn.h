@@ -22,6 +22,9 @@ bool conn_is_repeated(const struct keeper *k);
 /** conn_end - close it from our side */
 void conn_end(struct keeper *k, int conn);
 
+/** conn_forget - one that has ended, and whose process lives, but has another in its place now */
+void conn_forget(struct keeper *k, int conn);
+
 /** conn_process_ended - of the process behind it; nothing when it is not true */
 void conn_process_ended(struct keeper *k, int conn);
 

@@ -167,7 +167,8 @@ static bool waits_for_gift(const struct keeper *k, int member)
 static bool is_source(const struct member *m, int group)
 {
 	return m->used && m->group == group && m->page.at && m->fd != NONE && !member_takes(m) &&
-	       (m->state == WIRE_ORPHAN || m->state == WIRE_DRAINING || m->state == WIRE_STUCK);
+	       (m->state == WIRE_ORPHAN || m->state == WIRE_DRAINING || m->state == WIRE_STUCK ||
+	        m->state == WIRE_EMPTY);
 }
 
 /* Where nobody can be steered: whoever the kernel's hash takes a nudge to gets a gift. */
@@ -399,7 +400,9 @@ int64_t give_next_ms(const struct keeper *k)
 	for (int i = 0; i < k->member_top; i++) {
 		const struct member *m = &k->members[i];
 
-		if (is_source(m, m->group) && k->groups[m->group].pump_at < next)
+		/* review.c looks at the empty ones, which may be there for days */
+		if (is_source(m, m->group) && k->groups[m->group].pump_at < next &&
+		    (m->state != WIRE_EMPTY || !k->groups[m->group].steered))
 			next = k->groups[m->group].pump_at;
 	}
 	for (int i = 0; i < GIFTS_MAX; i++) {

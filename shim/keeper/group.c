@@ -17,6 +17,7 @@
 #include "nudge.h"
 #include "order.h"
 #include "process.h"
+#include "review.h"
 
 #define LISTENERS_MAX INDEX_MAX
 #define UNSEEN_MAX    4 /* one that is killed between accept(2) and its count leaves one a thread */
@@ -328,8 +329,8 @@ static size_t list_slots(struct keeper *k, int group, bool *ret_live)
 		}
 	}
 	for (uint32_t s = 0; g->ghosts > 0 && s < BUCKETS_MAX; s++)
-		if (g->ghost_index[s] != WIRE_NO_INDEX)
-			seen[s] |= 3;
+		if (g->ghost_index[s] != WIRE_NO_INDEX) /* who had none may be one that nobody serves */
+			seen[s] |= bucket_count(&g->table, (uint16_t)s) > 0 ? 3 : 1;
 	for (uint32_t s = 0; s < BUCKETS_MAX; s++) {
 		if (g->slots[s].home_until > k->now ||
 		    (g->slots[s].generation > 0 && group_supervised(k, group, s)))
@@ -409,9 +410,11 @@ void group_steer(struct keeper *k, int group)
 	struct group *g = &k->groups[group];
 	struct program_key key = { .seed = g->seed, .with_port = g->key == WIRE_KEY_FLOW };
 	bool live, known;
-	size_t n = list_slots(k, group, &live);
 	int fd, len, r;
+	size_t n;
 
+	review_empty(k, group);
+	n = list_slots(k, group, &live);
 	if (n > 0)
 		(void)bucket_deal(&g->table, dealt, n);
 	if (g->mode == WIRE_MODE_SHARED) { /* there is only one socket to choose */

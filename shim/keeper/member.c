@@ -14,7 +14,6 @@
 #include "group.h"
 #include "leave.h"
 #include "nudge.h"
-#include "review.h"
 
 int member_by_cookie(const struct keeper *k, uint64_t cookie)
 {
@@ -26,7 +25,7 @@ int member_by_cookie(const struct keeper *k, uint64_t cookie)
 
 bool member_takes(const struct member *m)
 {
-	if (m->state == WIRE_LIVE)
+	if (m->state == WIRE_LIVE || m->state == WIRE_EMPTY)
 		return !m->condemned;
 	return m->state == WIRE_ORPHAN && m->watch_at != NEVER && !m->condemned;
 }
@@ -93,7 +92,7 @@ static int prove(struct keeper *k, const struct conn *c, const struct wire_join 
 	return addr_equal(&name, a) ? 1 : -EBADF;
 }
 
-static int allocate(struct keeper *k)
+int member_new(struct keeper *k)
 {
 	for (int i = 0; i < MEMBERS_MAX; i++) {
 		struct member *m = &k->members[i];
@@ -152,7 +151,7 @@ void member_vanished(struct keeper *k, int member)
 	page_drop(&m->page);
 }
 
-static void become_owner(struct keeper *k, struct conn *c, int member, int fd, uint64_t cookie)
+void member_own(struct keeper *k, struct conn *c, int member, int fd, uint64_t cookie)
 {
 	struct member *m = &k->members[member];
 
@@ -160,7 +159,7 @@ static void become_owner(struct keeper *k, struct conn *c, int member, int fd, u
 	m->weight = c->want.weight;
 	m->fd = fd;
 	m->cookie = m->joined_as = cookie;
-	m->pid = c->pid;
+	m->pid = m->binder = c->pid;
 	m->page = c->page;
 	c->page.at = NULL;
 	m->counted = m->page.at ? page_accepted(&m->page) : 0;
@@ -170,6 +169,7 @@ static void become_owner(struct keeper *k, struct conn *c, int member, int fd, u
 		memset(m->token, 0, sizeof(m->token)); /* nobody can claim by it */
 	c->state = CONN_OWNER;
 	c->member = member;
+	c->hold = HOLD_JOINED;
 }
 
 /* The held socket of a slot whose next process has just joined: that one is the last in the kernel's
@@ -233,7 +233,7 @@ static int share(struct keeper *k, int conn, const struct wire_join *join, int h
 
 	if (fd == -1)
 		return -errno;
-	member = allocate(k);
+	member = member_new(k);
 	if (member < 0) {
 		k->sys->close(fd);
 		return member;
@@ -241,7 +241,7 @@ static int share(struct keeper *k, int conn, const struct wire_join *join, int h
 	k->members[member].group = c->group;
 	k->members[member].slot = slot;
 	k->members[member].generation = ++k->groups[c->group].slots[slot].generation;
-	become_owner(k, c, member, fd, cookie);
+	member_own(k, c, member, fd, cookie);
 	k->members[member].joined_as = join->cookie;
 	return member_joined(k, conn);
 }
@@ -286,7 +286,7 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 			k->sys->close(fd);
 		return r;
 	}
-	member = allocate(k);
+	member = member_new(k);
 	if (member < 0)
 		return member;
 	m = &k->members[member];
@@ -305,7 +305,7 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 	g = &k->groups[c->group];
 	m->slot = (uint32_t)slot;
 	m->generation = ++g->slots[slot].generation;
-	become_owner(k, c, member, fd, join->cookie);
+	member_own(k, c, member, fd, join->cookie);
 	(void)group_list(k, c->group);
 	FAULT(join_listed);
 	return member_joined(k, conn);
@@ -317,7 +317,8 @@ int member_joined(struct keeper *k, int conn)
 	int member = c->member;
 
 	replace_orphans(k, member);
-	replace_suspects(k, member, c);
+	if (!k->members[member].made)
+		replace_suspects(k, member, c);
 	FAULT(join_orphans);
 	group_steer(k, c->group);
 	FAULT(join_steered);
@@ -339,40 +340,15 @@ int member_adopt(struct keeper *k, int conn, const struct wire_rejoin *rejoin, i
 	    (k->groups[c->group].mode != WIRE_MODE_SHARED &&
 	     member_by_cookie(k, rejoin->cookie) != NONE))
 		return -EBADF;
-	member = allocate(k);
+	member = member_new(k);
 	if (member < 0)
 		return member;
 	k->members[member].slot = slot;
 	k->members[member].generation = generation;
-	become_owner(k, c, member, fd, rejoin->cookie);
+	member_own(k, c, member, fd, rejoin->cookie);
 	if (stat->generation < generation)
 		stat->generation = generation;
 	stat->accepted += rejoin->accepted;
 	tell_launchers(k, &k->members[member], WIRE_EVENT_LIVE);
 	return member;
-}
-
-int member_claim(struct keeper *k, int conn, const uint8_t token[WIRE_TOKEN])
-{
-	struct conn *c = &k->conn[conn];
-
-	for (int i = 0; i < k->member_top; i++) {
-		struct member *m = &k->members[i];
-		uint8_t differs = 0, any = 0;
-
-		for (size_t b = 0; b < WIRE_TOKEN; b++) {
-			differs |= m->token[b] ^ token[b];
-			any |= token[b];
-		}
-		if (!m->used || differs || !any || m->state == WIRE_STARTING || m->state == WIRE_DRAINING)
-			continue;
-		c->state = CONN_OWNER;
-		c->member = i;
-		c->group = m->group;
-		if (m->state != WIRE_LIVE)
-			m->pid = c->pid;
-		review_member(k, i);
-		return i;
-	}
-	return -ENOENT;
 }

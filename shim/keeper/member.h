@@ -42,8 +42,14 @@ void member_vanished(struct keeper *k, int member);
 int member_adopt(struct keeper *k, int conn, const struct wire_rejoin *rejoin, int fd, uint32_t slot,
                  uint32_t generation);
 
-/** member_claim - a forked process takes its place beside or after the owner; -ENOENT, -EBUSY */
-int member_claim(struct keeper *k, int conn, const uint8_t token[WIRE_TOKEN]);
+/** member_new - an empty one; -ENOSPC */
+int member_new(struct keeper *k);
+
+/**
+ * member_own - it is live, in the group that the connection has reserved, with the page made for it
+ * @fd: the member's from now on
+ */
+void member_own(struct keeper *k, struct conn *c, int member, int fd, uint64_t cookie);
 
 /** member_accepted - what this socket's shards have counted; to be asked before 2^31 more are */
 uint64_t member_accepted(struct member *m);

@@ -118,6 +118,16 @@ uint32_t page_accepted(const struct page *page)
 	return (uint32_t)(atomic_load_explicit(&page->at->word, memory_order_relaxed) >> 32);
 }
 
+uint32_t page_claimed(const struct page *page)
+{
+	return page->at ? atomic_load(&page->at->claimed) : WIRE_UNCLAIMED;
+}
+
+bool page_claim(struct page *page, uint32_t from, uint32_t to)
+{
+	return !page->at || atomic_compare_exchange_strong(&page->at->claimed, &from, to);
+}
+
 void page_nudged(struct page *page, int on)
 {
 	if (on)

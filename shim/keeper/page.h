@@ -3,6 +3,8 @@
 #ifndef SOCKSHARD_KEEPER_PAGE_H
 #define SOCKSHARD_KEEPER_PAGE_H
 
+#include <stdbool.h>
+
 #include "wire.h"
 
 struct page {
@@ -25,6 +27,12 @@ void page_watch_start(void);
 
 /** page_accepted - the count, modulo 2^32 */
 uint32_t page_accepted(const struct page *page);
+
+/** page_claimed - the word that says who accepts (enum wire_claimed); a page that is none: unclaimed */
+uint32_t page_claimed(const struct page *page);
+
+/** page_claim - change that word; false: somebody else has changed it. A page that is none: true */
+bool page_claim(struct page *page, uint32_t from, uint32_t to);
 
 /** page_nudged - tell the shards to ask about what they accept, or to stop that */
 void page_nudged(struct page *page, int on);

@@ -11,6 +11,7 @@
 #include "../util/log.h"
 #include "../util/version.h"
 #include "adopt.h"
+#include "claim.h"
 #include "fault.h"
 #include "give.h"
 #include "group.h"
@@ -108,29 +109,44 @@ static int on_reserve(struct keeper *k, int conn, struct wire_packet *p)
 	return r;
 }
 
-static int joined(struct keeper *k, const struct conn *c, struct wire_packet *p, uint32_t seq, int r,
-                  bool taken)
+/* The packet's descriptors are recorded with what they belong to, and stay the keeper's. */
+static int reply_own_fds(struct keeper *k, const struct conn *c, struct wire_packet *p, uint32_t seq,
+                         int result)
+{
+	int r = reply(k, c, p, seq, result);
+
+	p->n_fds = 0;
+	p->fds[0] = p->fds[1] = NONE;
+	return r;
+}
+
+/* The body of a JOINED; nothing but zero when member is an error. */
+static void answer_joined(const struct keeper *k, struct wire_packet *p, int member,
+                          const struct wire_joined *more)
 {
 	memset(&p->body, 0, sizeof(p->body));
 	p->head.type = WIRE_JOINED;
-	if (r >= 0) {
-		const struct member *m = &k->members[r];
+	if (member < 0)
+		return;
+	p->body.joined = *more;
+	p->body.joined.slot = k->members[member].slot;
+	p->body.joined.generation = k->members[member].generation;
+	p->body.joined.steered = k->groups[k->members[member].group].steered;
+	memcpy(p->body.joined.token, k->members[member].token, WIRE_TOKEN);
+}
 
-		p->body.joined.slot = m->slot;
-		p->body.joined.generation = m->generation;
-		p->body.joined.steered = k->groups[m->group].steered;
-		p->body.joined.wanted_taken = taken;
-		memcpy(p->body.joined.token, m->token, sizeof(m->token));
-		if (m->joined_as != m->cookie) {
-			p->body.joined.made = 1;
-			p->fds[0] = m->fd;
-			p->n_fds = 1;
-		}
+static int joined(struct keeper *k, const struct conn *c, struct wire_packet *p, uint32_t seq, int r,
+                  bool taken)
+{
+	const struct wire_joined more = { .wanted_taken = taken };
+
+	answer_joined(k, p, r, &more);
+	if (r >= 0 && k->members[r].joined_as != k->members[r].cookie) {
+		p->body.joined.made = 1;
+		p->fds[0] = k->members[r].fd;
+		p->n_fds = 1;
 	}
-	r = reply(k, c, p, seq, r < 0 ? r : 0);
-	p->n_fds = 0; /* the keeper's own */
-	p->fds[0] = NONE;
-	return r;
+	return reply_own_fds(k, c, p, seq, r < 0 ? r : 0);
 }
 
 /* A shard that did not wait for us has gone its own way. Where its call failed (SOCKSHARD_STRICT=1)
@@ -186,7 +202,7 @@ static int on_rejoin(struct keeper *k, int conn, struct wire_packet *p)
 	uint32_t seq = p->head.seq;
 	int r;
 
-	if (c->state != CONN_RESERVED || !c->want.rejoins || p->n_fds != 2)
+	if (c->state != CONN_RESERVED || !c->want.rejoins || p->n_fds == 0)
 		return -EPROTO;
 	r = adopt_rejoin(k, conn, &p->body.rejoin, p->fds[0], p->fds[1]);
 	if (r >= 0)
@@ -198,13 +214,24 @@ static int on_rejoin(struct keeper *k, int conn, struct wire_packet *p)
 static int on_claim(struct keeper *k, int conn, struct wire_packet *p)
 {
 	struct conn *c = &k->conn[conn];
+	const struct wire_claim claim = p->body.claim;
+	struct wire_joined answer = { .made = 0 };
 	uint32_t seq = p->head.seq;
 	int r;
 
-	if (c->role != WIRE_SHARD || c->state != CONN_READY)
+	if (c->role != WIRE_SHARD || (c->state != CONN_READY && c->state != CONN_OWNER) ||
+	    claim.want > WIRE_WANT_HOLD)
 		return -EPROTO;
-	r = member_claim(k, conn, p->body.claim.token);
-	return joined(k, c, p, seq, r, false);
+	r = claim_request(k, conn, &claim, p->n_fds == 1 ? p->fds[0] : NONE, &answer);
+	wire_close_fds(k->sys, p);
+	answer_joined(k, p, r, &answer);
+	if (r >= 0) { /* a token was inherited together with the page; a descriptor was not */
+		if (answer.made)
+			p->fds[p->n_fds++] = k->members[r].fd;
+		if ((answer.made || claim.cookie) && k->members[r].page.at)
+			p->fds[p->n_fds++] = k->members[r].page.fd;
+	}
+	return reply_own_fds(k, c, p, seq, r < 0 ? r : 0);
 }
 
 static int on_ask(struct keeper *k, int conn, struct wire_packet *p)
@@ -327,7 +354,8 @@ int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 		return -EPERM;
 	if (c->foreign && p->n_fds > 0 && type != WIRE_HELLO)
 		return -EPERM; /* a token allows to claim, not to send descriptors */
-	if (type != WIRE_HELLO && type != WIRE_JOIN && type != WIRE_BOUND && type != WIRE_REJOIN)
+	if (type != WIRE_HELLO && type != WIRE_JOIN && type != WIRE_BOUND && type != WIRE_REJOIN &&
+	    type != WIRE_CLAIM)
 		wire_close_fds(k->sys, p); /* nobody asked for them, and replies have their own */
 	switch (type) {
 	case WIRE_HELLO:

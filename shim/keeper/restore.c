@@ -13,11 +13,13 @@
 
 #include "../util/log.h"
 #include "../util/num.h"
+#include "claim.h"
 #include "conn.h"
 #include "fault.h"
 #include "give.h"
 #include "group.h"
 #include "leave.h"
+#include "made.h"
 #include "member.h"
 #include "peer.h"
 #include "process.h"
@@ -25,17 +27,22 @@
 
 #define FDS_MAX 65536 /* more than all that we can record; numbers are given lowest first */
 
-static uint8_t known[FDS_MAX / 8];
+static uint8_t known[FDS_MAX / 8], strange[FDS_MAX / 8];
+
+static void note(uint8_t set[FDS_MAX / 8], int fd)
+{
+	if (fd >= 0 && fd < FDS_MAX)
+		set[fd / 8] |= (uint8_t)(1u << (fd % 8));
+}
+
+static bool is_noted(const uint8_t set[FDS_MAX / 8], int fd)
+{
+	return fd < FDS_MAX && (set[fd / 8] & (1u << (fd % 8)));
+}
 
 static void know(int fd)
 {
-	if (fd >= 0 && fd < FDS_MAX)
-		known[fd / 8] |= (uint8_t)(1u << (fd % 8));
-}
-
-static bool is_known(int fd)
-{
-	return fd < FDS_MAX && (known[fd / 8] & (1u << (fd % 8)));
+	note(known, fd);
 }
 
 /* The worker had committed that they are not ours, and died before it had closed them all. */
@@ -68,6 +75,8 @@ static void prove(struct keeper *k)
 			         k->groups[m->group].name);
 		if (snapshot_identity(m->fd) != m->cookie)
 			member_vanished(k, i);
+		else
+			claim_refresh(k, i); /* a grant that was not committed */
 	}
 }
 
@@ -127,7 +136,7 @@ static bool is_client(const struct keeper *k, int fd)
 static void deal_with(struct keeper *k, int fd)
 {
 	(void)epoll_ctl(k->epoll, EPOLL_CTL_DEL, fd, NULL);
-	if (give_found(k, fd))
+	if (give_found(k, fd) || made_found(k, fd))
 		return;
 	if (is_client(k, fd) && conn_admit(k, fd) == 0)
 		return;
@@ -144,15 +153,19 @@ static void sweep(struct keeper *k)
 		return;
 	}
 	know_all(k);
+	memset(strange, 0, sizeof(strange));
 	know(dirfd(dir));
 	while ((e = readdir(dir))) {
 		long fd;
 
 		if (num_parse(e->d_name, strlen(e->d_name), 0, INT32_MAX, &fd) == 0 &&
-		    !is_known((int)fd))
-			deal_with(k, (int)fd);
+		    !is_noted(known, (int)fd))
+			note(strange, (int)fd);
 	}
 	closedir(dir);
+	for (int i = 0; i < FDS_MAX; i++) /* not before: what comes of it has numbers too */
+		if (is_noted(strange, i))
+			deal_with(k, i);
 }
 
 /* Before any other request, which would need the outbox. The answer to a request that is not in its

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "../util/log.h"
+#include "claim.h"
 #include "give.h"
 #include "group.h"
 #include "leave.h"
@@ -12,28 +13,47 @@
 #include "nudge.h"
 #include "process.h"
 
-enum ownership { OWNED, BEQUEATHED, SUSPECT, ORPHANED };
+enum ownership { OWNED, BEQUEATHED, SUSPECT, HELD, ORPHANED };
 
-static enum ownership ownership(const struct keeper *k, int member, bool *ret_clean,
-                                uint32_t *ret_pid)
+/* -> false: the process has closed the socket without our seeing it. */
+static bool may_still_hold(const struct member *m, uint32_t pid)
+{
+	struct stat st;
+
+	if (pid == 0 || process_exiting(pid) || fstat(m->fd, &st) == -1)
+		return true;
+	return process_holds(pid, st.st_ino) != 0;
+}
+
+static enum ownership owned_by(const struct keeper *k, const struct conn *c)
+{
+	if (claim_accepts(k, c)) {
+		if (c->fd != NONE)
+			return c->dead ? BEQUEATHED : OWNED;
+		return c->dead ? ORPHANED : SUSPECT;
+	}
+	if (c->fd != NONE || (!c->dead && may_still_hold(&k->members[c->member], c->pid)))
+		return HELD;
+	return ORPHANED;
+}
+
+/* By its best owner, which is NONE when there is not even a dead one. */
+static enum ownership ownership(const struct keeper *k, int member, bool *ret_clean, int *ret_conn)
 {
 	enum ownership best = ORPHANED;
 
 	*ret_clean = false;
-	*ret_pid = 0;
+	*ret_conn = NONE;
 	for (int i = 0; i < k->conn_top; i++) {
 		const struct conn *c = &k->conn[i];
 		enum ownership o;
 
 		if (!c->used || c->state != CONN_OWNER || c->member != member)
 			continue;
-		if (c->fd != NONE)
-			o = c->dead ? BEQUEATHED : OWNED;
-		else
-			o = c->dead ? ORPHANED : SUSPECT;
+		o = owned_by(k, c);
 		if (o <= best) {
 			best = o;
-			*ret_pid = c->pid;
+			*ret_conn = i;
 		}
 		*ret_clean |= c->clean;
 	}
@@ -56,16 +76,6 @@ static void watch(struct keeper *k, int member, int64_t patience_ms)
 		m->stands_since = k->now;
 	if (k->now - m->stands_since >= patience_ms)
 		m->condemned = true;
-}
-
-/* -> false: the process has closed the socket without our seeing it. */
-static bool may_still_hold(const struct member *m, uint32_t pid)
-{
-	struct stat st;
-
-	if (pid == 0 || process_exiting(pid) || fstat(m->fd, &st) == -1)
-		return true;
-	return process_holds(pid, st.st_ino) != 0;
 }
 
 static void orphaned(struct keeper *k, int member, bool on_purpose)
@@ -110,36 +120,100 @@ static bool stopping(const struct keeper *k, const struct member *m)
 	return false;
 }
 
+/* Its process lives, and has lost its connection. -> false: it has not the socket any more either. */
+static bool suspect(struct keeper *k, int member, int conn)
+{
+	struct member *m = &k->members[member];
+	struct conn *c = &k->conn[conn];
+
+	if (!may_still_hold(m, c->pid))
+		return false;
+	/* It cannot ask any more: a nudge of ours would be a client that says nothing. */
+	if (m->watch_at == NEVER && !process_exiting(c->pid))
+		nudge_member_ended(k, member);
+	nudge_call(k, member);
+	watch(k, member, SUSPECT_MS);
+	return true;
+}
+
+/* Somebody lives who has it, and nobody accepts: a master whose worker has ended. */
+static void held(struct keeper *k, int member)
+{
+	struct member *m = &k->members[member];
+
+	if (m->state != WIRE_EMPTY) {
+		log_info("slot %u of group '%s': nobody accepts there, it is kept for the next one",
+		         m->slot, k->groups[m->group].name);
+		nudge_member_died(k, member);
+		m->idle_since = k->now;
+		m->deaf = 0;
+		m->pid = 0;
+	}
+	m->state = WIRE_EMPTY;
+	m->hold_until = NEVER;
+	m->watch_at = k->now + (k->now - m->idle_since < EVICT_MS ? WATCH_MS : EMPTY_MS);
+	review_empty(k, m->group);
+	if (m->condemned)
+		give_pump(k, m->group);
+}
+
+void review_empty(struct keeper *k, int group)
+{
+	bool others = false;
+
+	for (int i = 0; i < k->member_top; i++)
+		others |= k->members[i].used && k->members[i].group == group &&
+		          k->members[i].state != WIRE_EMPTY && member_takes(&k->members[i]);
+	for (int i = 0; i < k->member_top; i++)
+		if (k->members[i].used && k->members[i].group == group &&
+		    k->members[i].state == WIRE_EMPTY)
+			k->members[i].condemned = others;
+}
+
+static void owned(struct keeper *k, int member, uint32_t pid)
+{
+	struct member *m = &k->members[member];
+
+	if (m->state != WIRE_STUCK) {
+		m->state = WIRE_LIVE;
+		m->idle_since = 0;
+	}
+	if (m->watch_at != NEVER)
+		nudge_call_off(k, member);
+	m->pid = pid;
+	m->condemned = false;
+	m->watch_at = m->hold_until = NEVER;
+}
+
 void review_member(struct keeper *k, int member)
 {
 	struct member *m = &k->members[member];
 	bool took = member_takes(m), clean;
-	uint32_t pid;
+	int conn;
 
-	switch (ownership(k, member, &clean, &pid)) {
+	claim_refresh(k, member);
+	switch (ownership(k, member, &clean, &conn)) {
 	case OWNED:
-		if (m->state != WIRE_STUCK)
-			m->state = WIRE_LIVE;
-		if (m->watch_at != NEVER)
-			nudge_call_off(k, member);
-		m->pid = pid;
-		m->condemned = false;
-		m->watch_at = m->hold_until = NEVER;
+		owned(k, member, k->conn[conn].pid);
 		break;
 	case BEQUEATHED:
 		m->state = WIRE_ORPHAN;
 		watch(k, member, BEQUEATHED_MS);
 		break;
 	case SUSPECT:
-		if (!may_still_hold(m, pid)) {
-			leave_withdraw(k, member, true);
+		if (suspect(k, member, conn))
+			break;
+		if (leave_has_other_owner(k, member, &k->conn[conn])) {
+			k->conn[conn].state = CONN_READY; /* forgotten when its process ends */
+			k->conn[conn].member = k->conn[conn].group = NONE;
+			review_member(k, member);
 			return;
 		}
-		/* It cannot ask any more: a nudge of ours would be a client that says nothing. */
-		if (m->watch_at == NEVER && !process_exiting(pid))
-			nudge_member_ended(k, member);
-		nudge_call(k, member);
-		watch(k, member, SUSPECT_MS);
+		leave_withdraw(k, member, true);
+		return;
+	case HELD:
+		if (!m->evict)
+			held(k, member);
 		break;
 	case ORPHANED:
 		orphaned(k, member, clean || stopping(k, m));

@@ -7,6 +7,9 @@
 /** review_member - an owner's process or connection ended, or time has passed */
 void review_member(struct keeper *k, int member);
 
+/** review_empty - a group's sockets that nobody accepts from: without buckets while others accept */
+void review_empty(struct keeper *k, int group);
+
 /** review_next_ms - when the next held socket wants a review; NEVER */
 int64_t review_next_ms(const struct keeper *k);
 

@@ -19,6 +19,7 @@ struct shared {
 		uint32_t seq;
 		unsigned times;
 	} attempt;
+	uint64_t making; /* SO_COOKIE of a socket that made.c has not recorded yet; 0: there is none */
 	_Atomic unsigned active; /* which of the two is whole */
 	struct keeper state[2];
 };

@@ -29,6 +29,7 @@
 #define NUDGE_MS     3000 /* unanswered so long: the shard is busy or does not hear */
 #define DEAF_MAX     3
 #define DEAF_ALWAYS  1000000
+#define EMPTY_MS     1000 /* how often a socket that nobody accepts from is looked at */
 #define EVICT_MS     5000 /* a half-open connection may still arrive so long */
 #define CLOSING_MAX  64
 
@@ -75,11 +76,14 @@ struct group {
 
 struct member { /* a held socket */
 	bool used;
-	bool condemned;  /* no proven owner and its queue stands still: no buckets */
+	bool condemned;  /* no proven owner and its queue stands still, or others accept: no buckets */
 	int group;
 	uint32_t slot, generation, weight;
 	int fd;          /* our duplicate */
 	uint64_t cookie;
+	bool made;         /* by us, for the process that claimed it */
+	bool was_claimed;  /* by a process other than the one that joined: that one only holds it */
+	uint32_t binder;   /* pid of the process whose socket it is, or was made like */
 	uint64_t joined_as; /* cookie of the socket that the shard sent: in mode shared another one */
 	uint32_t pid;    /* of its last owner, as `status` shows it */
 	uint8_t token[WIRE_TOKEN];
@@ -128,6 +132,13 @@ struct nudge {
 	int64_t sent_at;
 };
 
+enum hold { /* what an owner does with its socket */
+	HOLD_JOINED,   /* it brought it; the page's word says whether it accepts from it */
+	HOLD_BESIDE,   /* accepts from it beside others */
+	HOLD_CLAIMANT, /* accepts from it alone */
+	HOLD_ONLY,     /* nothing: its children may */
+};
+
 enum conn_state { CONN_NEW, CONN_READY, CONN_RESERVED, CONN_GRANTED, CONN_OWNER };
 
 struct conn { /* a connection, and the process behind it while that lives */
@@ -144,6 +155,7 @@ struct conn { /* a connection, and the process behind it while that lives */
 	int64_t hello_until;
 	int group;    /* reserved */
 	int member;   /* owned */
+	enum hold hold;
 	struct wire_reserve want;
 	struct wire_join grant; /* CONN_GRANTED */
 	struct page page;       /* from RESERVE until JOIN */

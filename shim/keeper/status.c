@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "claim.h"
 #include "group.h"
 #include "member.h"
 #include "peer.h"
@@ -47,6 +48,8 @@ static int send_slot(struct keeper *k, const struct conn *c, struct member *m, u
 	s->supervised = group_supervised(k, m->group, m->slot);
 	s->accepted = stat->accepted + member_accepted(m);
 	s->given = stat->given;
+	s->parent = m->binder != m->pid ? m->binder : 0;
+	s->owners = claim_owners(k, (int)(m - k->members));
 	return send_packet(k, c, &p, seq);
 }
 

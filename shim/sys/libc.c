@@ -2,6 +2,9 @@
  * the socket calls with a transparent union, and because not every libc has every call. */
 #include <errno.h>
 #include <fcntl.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -66,6 +69,38 @@ static int libc_close_range(unsigned int first, unsigned int last, int flags)
 #endif
 }
 
+/* glibc 2.35 */
+static int libc_epoll_pwait2(int epfd, struct epoll_event *events, int max,
+                             const struct timespec *timeout, const sigset_t *mask)
+{
+#ifdef SYS_epoll_pwait2
+	return (int)syscall(SYS_epoll_pwait2, epfd, events, max, timeout, mask, _NSIG / 8);
+#else
+	(void)epfd, (void)events, (void)max, (void)timeout, (void)mask;
+	errno = ENOSYS;
+	return -1;
+#endif
+}
+
+static int libc_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                      const sigset_t *mask)
+{
+	return ppoll(fds, n, timeout, mask);
+}
+
+static int libc_poll_chk(struct pollfd *fds, nfds_t n, int timeout_ms, size_t room_bytes)
+{
+	(void)room_bytes;
+	return poll(fds, n, timeout_ms);
+}
+
+static int libc_ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                          const sigset_t *mask, size_t room_bytes)
+{
+	(void)room_bytes;
+	return libc_ppoll(fds, n, timeout, mask);
+}
+
 #define libc_syscall syscall
 #else
 static int libc_close_range(unsigned int first, unsigned int last, int flags)
@@ -109,6 +144,19 @@ const struct sys *sys_resolve(void)
 		.recvmsg = recvmsg,
 		.poll = poll,
 		.syscall = libc_syscall,
+#ifdef __linux__
+		.ppoll = libc_ppoll,
+		.poll_chk = libc_poll_chk,
+		.ppoll_chk = libc_ppoll_chk,
+		.select = select,
+		.pselect = pselect,
+		.epoll_create = epoll_create,
+		.epoll_create1 = epoll_create1,
+		.epoll_ctl = epoll_ctl,
+		.epoll_wait = epoll_wait,
+		.epoll_pwait = epoll_pwait,
+		.epoll_pwait2 = libc_epoll_pwait2,
+#endif
 	};
 
 	atomic_store_explicit(&sys_complete, &libc, memory_order_release);

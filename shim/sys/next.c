@@ -43,9 +43,10 @@ static void *next(const char *name)
 }
 
 /* ISO C has no conversion between object and function pointers; POSIX promises it for dlsym. */
-#define RESOLVE(member, fallback)                                                                  \
+#define RESOLVE(member, fallback) RESOLVE_AS(member, #member, fallback)
+#define RESOLVE_AS(member, name, fallback)                                                         \
 	do {                                                                                       \
-		void *p_ = next(#member);                                                          \
+		void *p_ = next(name);                                                             \
 		if (!p_)                                                                           \
 			p_ = (void *)(uintptr_t)(fallback);                                        \
 		__atomic_store_n((void **)(void *)&table.member, p_, __ATOMIC_RELAXED);            \
@@ -73,6 +74,17 @@ const struct sys *sys_resolve(void)
 	RESOLVE(sendmsg, missing);
 	RESOLVE(recvmsg, missing);
 	RESOLVE(poll, missing);
+	RESOLVE(ppoll, missing);
+	RESOLVE_AS(poll_chk, "__poll_chk", missing); /* glibc: calls of programs built with _FORTIFY_SOURCE */
+	RESOLVE_AS(ppoll_chk, "__ppoll_chk", missing);
+	RESOLVE(select, missing);
+	RESOLVE(pselect, missing);
+	RESOLVE(epoll_create, missing);
+	RESOLVE(epoll_create1, missing);
+	RESOLVE(epoll_ctl, missing);
+	RESOLVE(epoll_wait, missing);
+	RESOLVE(epoll_pwait, missing);
+	RESOLVE(epoll_pwait2, missing);
 	atomic_store_explicit(&sys_complete, &table, memory_order_release);
 	return &table;
 }

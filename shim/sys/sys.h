@@ -7,9 +7,13 @@
 #include <poll.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <signal.h>
 #include <stdint.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+
+struct epoll_event;
 
 struct sys {
 	int (*socket)(int domain, int type, int protocol);
@@ -32,6 +36,23 @@ struct sys {
 	ssize_t (*recvmsg)(int fd, struct msghdr *msg, int flags);
 	int (*poll)(struct pollfd *fds, nfds_t n, int timeout_ms);
 	long (*syscall)(long number, ...);
+#ifdef __linux__ /* what the hooks of waiting calls and the moving of listeners need */
+	int (*ppoll)(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask);
+	int (*poll_chk)(struct pollfd *fds, nfds_t n, int timeout_ms, size_t room_bytes);
+	int (*ppoll_chk)(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+	                 const sigset_t *mask, size_t room_bytes);
+	int (*select)(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeout);
+	int (*pselect)(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout,
+	               const sigset_t *mask);
+	int (*epoll_create)(int size);
+	int (*epoll_create1)(int flags);
+	int (*epoll_ctl)(int epfd, int op, int fd, struct epoll_event *event);
+	int (*epoll_wait)(int epfd, struct epoll_event *events, int max, int timeout_ms);
+	int (*epoll_pwait)(int epfd, struct epoll_event *events, int max, int timeout_ms,
+	                   const sigset_t *mask);
+	int (*epoll_pwait2)(int epfd, struct epoll_event *events, int max,
+	                    const struct timespec *timeout, const sigset_t *mask);
+#endif
 };
 
 /* The provider once it is complete; NULL before. */

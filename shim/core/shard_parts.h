@@ -1,0 +1,64 @@
+/* What the files about forked workers share: claiming (shard_claim.c), the registrations with epoll
+ * (shard_epoll.c), moving to another socket (shard_move.c), unknown listeners (shard_inherit.c). All
+ * of it under the lock of claims, which one thread of a process has at a time. */
+#ifndef SOCKSHARD_CORE_SHARD_PARTS_H
+#define SOCKSHARD_CORE_SHARD_PARTS_H
+
+#include "shard.h"
+
+#define WATCHES_MAX 32
+
+/* The registrations of a socket with epoll instances of this process. */
+struct shard_watches {
+	const char *bound; /* why the socket cannot be replaced by another one; NULL: it can */
+	unsigned n;
+	struct shard_watch {
+		int epfd, fd;
+		uint32_t events;
+		uint64_t data;
+	} w[WATCHES_MAX];
+};
+
+/** shard_watches - find them, and what else speaks against a socket of the process's own */
+void shard_watches(const struct sys *sys, const struct shard *s, struct shard_watches *ret);
+
+/** shard_epoll_is_own - made by this process since its last fork: nobody shares it */
+bool shard_epoll_is_own(int epfd);
+
+/** shard_epoll_forked - in parent and child: what there is may be shared from now on */
+void shard_epoll_forked(void);
+
+/** shard_epoll_forget - a number is closed. Under the lock of fdtab */
+void shard_epoll_forget(int fd);
+
+/**
+ * shard_move - put another socket under all numbers of a shard, and register that one instead
+ * @fd: the other one; closed when the move succeeded
+ *
+ * Returns 0; -errno: nothing has changed.
+ */
+int shard_move(const struct sys *sys, struct shard *s, int fd, const struct shard_watches *watches);
+
+/**
+ * shard_claim - take part in a held socket: by token, else by descriptor
+ * @fd: a number of it
+ * @start: start a keeper when there is none
+ * @rejoins: when no keeper knows it: join
+ *
+ * Another socket may have the shard's numbers afterwards. Returns 0 and s->part; -ENOENT: not held;
+ * -errno.
+ */
+int shard_claim(const struct sys *sys, struct shard *s, int fd, enum wire_want want,
+                const struct shard_watches *watches, bool start, bool rejoins);
+
+/** shard_want - a socket of its own, or why not: then watches->bound, where there is a reason */
+enum wire_want shard_want(const struct sys *sys, const struct shard *s, int epfd,
+                          struct shard_watches *ret_watches);
+
+/** shard_reclaim - with the next keeper, or a new connection; from the thread that accepts */
+int shard_reclaim(const struct sys *sys, struct shard *s, int fd);
+
+/** shard_inherit - look into a number whose mark is none, or FDTAB_CLAIM alone */
+void shard_inherit(const struct sys *sys, int fd, enum shard_touch touch, int epfd);
+
+#endif
