@@ -66,6 +66,7 @@ static int rejoin(const struct sys *sys, struct shard *s, int fd)
 	p.body.rejoin.addr = s->addr;
 	p.body.rejoin.cookie = s->cookie;
 	p.body.rejoin.accepted = atomic_load(&old->word) >> 32;
+	p.body.rejoin.order = atomic_load(&old->order);
 	p.fds[0] = fd;
 	p.fds[1] = legacy;
 	p.n_fds = 2;

@@ -22,16 +22,19 @@ struct numbers {
 /* Weight 0 counts only when nobody has more. */
 static int number_slots(const struct bucket_slot *slots, size_t n, struct numbers *ret)
 {
-	bool weighty = false;
+	bool any = false, weighty = false;
 
 	memset(ret, 0, sizeof(*ret));
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		any |= slots[i].live;
 		weighty |= slots[i].live && slots[i].weight > 0;
+	}
 	for (size_t i = 0; i < n; i++) {
 		if (slots[i].slot >= BUCKETS_MAX)
 			return -EINVAL;
 		ret->listed[slots[i].slot] = 1;
-		ret->live[slots[i].slot] = slots[i].live && (slots[i].weight > 0 || !weighty);
+		ret->live[slots[i].slot] =
+			!any || (slots[i].live && (slots[i].weight > 0 || !weighty));
 		if (ret->top <= slots[i].slot)
 			ret->top = slots[i].slot + 1u;
 	}
@@ -42,7 +45,7 @@ static int number_slots(const struct bucket_slot *slots, size_t n, struct number
 	return 0;
 }
 
-/* Each starts with another taker, so that ranges smaller than their number do not all go to the first. */
+/* Each range starts with another taker: pieces fewer than takers do not all go to the first ones. */
 static uint16_t taker_of(const struct numbers *who, unsigned range, unsigned piece, unsigned pieces)
 {
 	return who->takers[(range + piece * who->n_takers / pieces) % who->n_takers];
@@ -65,8 +68,6 @@ int cpu_deal(struct bucket_table *t, const struct bucket_slot *slots, size_t n)
 		unsigned range = b / width;
 
 		t->home[b] = range < who.top && who.listed[range] ? (uint16_t)range : BUCKET_NONE;
-		if (who.n_takers == 0)
-			continue;
 		if (range >= who.top)
 			t->owner[b] = BUCKET_NONE;
 		else if (who.live[range])

@@ -10,8 +10,8 @@
  *
  * The table is cut into as many equal ranges as the highest slot's number has numbers below it, and
  * one: range k is at home at slot k. The range of a number without a live slot is dealt evenly to the
- * live ones; with none the owners stay as they are. What is left over at the end of the table belongs
- * to nobody: the program never comes there.
+ * live ones; while there is none, to all that are listed. What is left over at the end of the table
+ * belongs to nobody: the program never comes there.
  *
  * Returns the number of ranges, 0 for no slots; -EINVAL for a slot of BUCKETS_MAX or above.
  */
