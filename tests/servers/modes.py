@@ -484,6 +484,25 @@ def run_hands_over_to_the_copy_that_started_last():
 
 
 @test(60)
+def the_old_versions_launcher_is_stopped_when_the_next_one_serves():
+    named = ["-g", "web", "-p", f"{PORT}=handover"]
+    old = run(2, *nginx("v1"), options=named)
+    requests = Requests(ask_http)
+    requests.until_some("v1")
+    started = time.monotonic_ns()
+    new = run(2, *nginx("v2"), options=named)
+    requests.until_some("v2")
+    stop(old)
+    requests.until_some("v2")
+    requests.stop()
+    moved_at_once(requests.done, "v1", "v2", started)
+    print(len(requests.done), "answers,", len(requests.failures), "failures")
+    check(not requests.failures, requests.failures[:5])
+    check(sorted(live(PORT)) == [2, 3], status())
+    stop(new, PORT)
+
+
+@test(60)
 def udp_goes_to_the_newest_and_back():
     servers = []
     for _ in range(3):
