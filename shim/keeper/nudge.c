@@ -10,6 +10,7 @@
 #include "fault.h"
 #include "give.h"
 #include "group.h"
+#include "handover.h"
 #include "member.h"
 #include "snapshot.h"
 
@@ -112,7 +113,7 @@ int nudge_choose(const struct keeper *k, int group)
 		const struct member *m = &k->members[i];
 		unsigned n;
 
-		if (!can_receive(m, group))
+		if (!can_receive(m, group) || handover_passes_over(k, i))
 			continue;
 		n = nudge_outstanding(k, i);
 		if (n < fewest) {
