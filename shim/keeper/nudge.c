@@ -335,7 +335,8 @@ void nudge_wake_ghosts(struct keeper *k, int group)
 	int first = NUDGES_MAX, i;
 
 	for (uint32_t s = 0; g->ghosts > 0 && s < BUCKETS_MAX; s++) {
-		if (g->ghost_index[s] == WIRE_NO_INDEX || bucket_count(&g->table, (uint16_t)s) == 0)
+		if (g->ghost_index[s] == WIRE_NO_INDEX ||
+		    (g->mode != WIRE_MODE_HANDOVER && bucket_count(&g->table, (uint16_t)s) == 0))
 			continue;
 		i = new_nudge(k, group, NONE, &g->addr);
 		if (i < 0)
