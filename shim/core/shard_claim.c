@@ -162,6 +162,10 @@ int shard_claim(const struct sys *sys, struct shard *s, int fd, enum wire_want w
 	if (r == -ENOENT && rejoins && c != s && c->keeper.fd >= 0 && geteuid() == c->keeper_uid) {
 		wire_close_fds(sys, &p);
 		r = join_again(sys, s, c, fd);
+		if (r == -EBADF) { /* another process has done so meanwhile */
+			link_close(sys, c);
+			return shard_claim(sys, s, fd, want, watches, start, false);
+		}
 		if (r == 0)
 			return 0;
 	}
