@@ -44,7 +44,11 @@ def listeners(port=PORT):
 def sockets_of(pid, port=PORT):
     """listening sockets of a port that a process holds"""
     held = set()
-    for entry in os.listdir(f"/proc/{pid}/fd"):
+    try:
+        entries = os.listdir(f"/proc/{pid}/fd")
+    except OSError:  # it has ended
+        return held
+    for entry in entries:
         try:
             name = os.readlink(f"/proc/{pid}/fd/{entry}")
         except OSError:
@@ -283,7 +287,16 @@ def registrations_move_with_the_listener_once_the_keeper_answers():
     time.sleep(4)  # each has asked in vain, and waits
     for pid in stopped:
         os.kill(pid, signal.SIGCONT)
-    until(20, "sockets for all", lambda: ask() and each_has_its_own(pids))
+    clients = []
+
+    def moved():
+        clients.append(socket.create_connection(("127.0.0.1", PORT), 20))
+        return each_has_its_own(pids)
+
+    until(40, "sockets for all", moved, 0.1)
+    for client in clients:
+        check(client.recv(100), "a client was not served")
+        client.close()
     until_live(4, PORT)
     counts = {}
     for _ in range(400):
