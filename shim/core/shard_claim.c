@@ -14,6 +14,9 @@
  * asked, which has a deadline; whoever waits for it has no use for its listener before. */
 static pthread_mutex_t claims = PTHREAD_MUTEX_INITIALIZER;
 static bool forked; /* since this program started */
+/* Of the thread that forks: a handler that ran while it has the locks could wait for them for ever. */
+static sigset_t fork_mask;
+static bool fork_masked;
 
 static int ask(const struct sys *sys, struct shard *c, int fd, enum wire_want want,
                struct wire_packet *p)
@@ -330,23 +333,23 @@ int shard_reclaim(const struct sys *sys, struct shard *s, int fd)
 
 static void hold_unknown(const struct sys *sys)
 {
-	sigset_t all, mask;
-	int fd;
-
 	shard_scan(sys);
-	if (atomic_load(&fdtab_tags) == 0)
-		return;
-	sigfillset(&all); /* as in every hook */
-	(void)pthread_sigmask(SIG_BLOCK, &all, &mask);
-	for (fd = 0; fd < FDTAB_MARKS; fd++)
+	for (int fd = 0; fd < FDTAB_MARKS && atomic_load(&fdtab_tags) > 0; fd++)
 		if (fdtab_peek(fd) == FDTAB_CLAIM)
 			shard_inherit(sys, fd, TOUCH_HOLD, -1);
-	(void)pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
 void shard_before_fork(const struct sys *sys)
 {
+	bool masked = !atomic_load(&init_sandboxed);
+	sigset_t all, mask;
+
+	sigfillset(&all);
+	masked = masked && pthread_sigmask(SIG_BLOCK, &all, &mask) == 0;
 	pthread_mutex_lock(&claims);
+	fork_masked = masked;
+	if (masked)
+		fork_mask = mask;
 	if (!forked && init_is_self() && !atomic_load(&init_sandboxed))
 		hold_unknown(sys);
 	forked = true;
@@ -355,10 +358,14 @@ void shard_before_fork(const struct sys *sys)
 void shard_after_fork(bool child)
 {
 	static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+	sigset_t mask = fork_mask;
+	bool masked = fork_masked;
 
 	shard_epoll_forked();
 	if (child)
 		memcpy(&claims, &fresh, sizeof(claims));
 	else
 		pthread_mutex_unlock(&claims);
+	if (masked)
+		(void)pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }

@@ -51,7 +51,8 @@ void shard_scan(const struct sys *sys)
 {
 	static _Atomic bool done;
 
-	if (atomic_exchange(&done, true))
+	init_ensure();
+	if (!init_is_self() || atomic_exchange(&done, true))
 		return;
 	if (!init.disabled && !init.keeper_off && !atomic_load(&init_sandboxed))
 		(void)fdinfo_each(sys, scan_one, NULL);
@@ -175,6 +176,7 @@ void shard_inherit(const struct sys *sys, int fd, enum shard_touch touch, int ep
 
 	if ((unsigned)fd >= FDTAB_MARKS)
 		return;
+	init_ensure();
 	if (!init.disabled && !init.keeper_off)
 		rule = look(sys, fd, &a);
 	if (!rule) {

@@ -141,7 +141,7 @@ static void worker(void)
 
 static void fork_worker(int idle)
 {
-	pid_t pid = fork();
+	pid_t parent = getpid(), pid = fork();
 
 	if (pid < 0)
 		die("fork");
@@ -151,6 +151,8 @@ static void fork_worker(int idle)
 	if (is("user") && (setgid(65534) < 0 || setuid(65534) < 0))
 		die("setuid");
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* which a change of user takes back */
+	if (getppid() != parent)
+		_exit(0);
 	if (idle)
 		pause();
 	worker();

@@ -307,6 +307,37 @@ def registrations_move_with_the_listener_once_the_keeper_answers():
         check(returns < accepted + 50, "empty wake-ups:", counts)
 
 
+def end_keeper():
+    pids = keeper_pids()
+    for pid in pids:  # else one of them makes the other anew
+        freeze(pid)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    until(5, "the end of the keeper", lambda: status()["keeper"] is None)
+
+
+@test(60, BOTH)
+def workers_are_known_to_the_next_keeper():
+    server = prefork("epoll")
+    pids = children(server.pid)
+    own_sockets(server, pids)
+    end_keeper()
+    own_sockets(server, pids)
+    os.kill(pids[0], signal.SIGKILL)
+    until(10, "a successor", lambda: len(set(children(server.pid)) - {pids[0]}) == 4)
+    own_sockets(server, children(server.pid))
+
+
+@test(60, BOTH)
+def workers_that_share_are_known_to_the_next_keeper():
+    server = prefork("accept", env={"SOCKSHARD_WORKERS": "shared"})
+    pids = children(server.pid)
+    one_socket(pids)
+    end_keeper()
+    until(20, "one live slot", lambda: ask() and len(live(PORT)) == 1)
+    one_socket(pids)
+
+
 # --- listeners that a program finds open
 
 
