@@ -64,15 +64,10 @@ static int check_unsupported(char error[OPTIONS_ERROR_MAX])
 		return -EINVAL;
 	if (workers != NULL && strcmp(workers, "own") != 0 && strcmp(workers, "shared") != 0)
 		return options_wrong(error, "SOCKSHARD_WORKERS", workers, 1, "own or shared");
-	if (weight == 1 && (workers == NULL || strcmp(workers, "own") == 0))
+	if (weight == 1)
 		return 0;
-	if (weight != 1)
-		snprintf(error, OPTIONS_ERROR_MAX,
-			 "SOCKSHARD_WEIGHT: a weight of %ld is not supported by this version",
-			 weight);
-	else
-		snprintf(error, OPTIONS_ERROR_MAX,
-			 "SOCKSHARD_WORKERS: shared is not supported by this version");
+	snprintf(error, OPTIONS_ERROR_MAX,
+		 "SOCKSHARD_WEIGHT: a weight of %ld is not supported by this version", weight);
 	return -ENOTSUP;
 }
 

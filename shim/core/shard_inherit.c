@@ -51,7 +51,8 @@ void shard_scan(const struct sys *sys)
 {
 	static _Atomic bool done;
 
-	if (atomic_exchange(&done, true))
+	init_ensure();
+	if (!init_is_self() || atomic_exchange(&done, true))
 		return;
 	if (!init.disabled && !init.keeper_off && !atomic_load(&init_sandboxed))
 		(void)fdinfo_each(sys, scan_one, NULL);
@@ -105,7 +106,8 @@ static int join(const struct sys *sys, struct shard *s, int fd, const struct pol
 		r = link_rejoin(sys, s, fd, false);
 	if (r < 0) {
 		link_close(sys, s);
-		os->unshare(sys, fd, &s->addr, s->had_port, s->had_addr);
+		if (r != -EBADF) /* then another process has joined it meanwhile */
+			os->unshare(sys, fd, &s->addr, s->had_port, s->had_addr);
 		return r;
 	}
 	s->state = SHARD_JOINED;
@@ -158,6 +160,8 @@ static int take_part(const struct sys *sys, struct shard *s, int fd, enum shard_
 	r = shard_claim(sys, s, fd, want, &watches, false, false);
 	if (r == -ENOENT && touch != TOUCH_HOLD)
 		r = join(sys, s, fd, rule, why);
+	if (r == -EBADF && touch != TOUCH_HOLD)
+		r = shard_claim(sys, s, fd, want, &watches, false, false);
 	return r;
 }
 
@@ -172,6 +176,7 @@ void shard_inherit(const struct sys *sys, int fd, enum shard_touch touch, int ep
 
 	if ((unsigned)fd >= FDTAB_MARKS)
 		return;
+	init_ensure();
 	if (!init.disabled && !init.keeper_off)
 		rule = look(sys, fd, &a);
 	if (!rule) {

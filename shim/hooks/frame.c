@@ -143,7 +143,7 @@ int hook_accept_rare(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 	struct hook_call call = { .fd = fd, .flags = flags == HOOK_ACCEPT ? 0 : flags };
 	int r;
 
-	if (mark != FDTAB_FOREIGN) {
+	if (fdtab_is_known(mark) || (mark != FDTAB_FOREIGN && (unsigned)fd < FDTAB_MARKS)) {
 		touch(fd, TOUCH_ACCEPT);
 		mark = fdtab_peek(fd);
 	}

@@ -70,6 +70,72 @@ static void what_was_there_is_replaced(void **state)
 	assert_int_equal(fdtab_next(0, true), -1);
 }
 
+static void only_a_listener_not_waited_for_yet_wants_a_touch(void **state)
+{
+	unsigned before = atomic_load(&fdtab_touch);
+
+	(void)state;
+	assert_int_equal(fdtab_add(7, &one, MARK | FDTAB_CLAIM), 0);
+	assert_int_equal(fdtab_add(9, &one, MARK | FDTAB_CLAIM), 0);
+	assert_int_equal(atomic_load(&fdtab_touch), before + 2);
+	fdtab_set_mark(&one, MARK | FDTAB_CLAIM | FDTAB_POLLED);
+	assert_int_equal(atomic_load(&fdtab_touch), before);
+	fdtab_set_mark(&one, MARK | FDTAB_CLAIM);
+	fdtab_remove(7);
+	assert_int_equal(atomic_load(&fdtab_touch), before + 1);
+	fdtab_set_mark(&one, MARK);
+	assert_int_equal(atomic_load(&fdtab_touch), before);
+	fdtab_remove(9);
+	assert_int_equal(atomic_load(&fdtab_touch), before);
+}
+
+static void a_count_goes_to_the_page_whatever_the_bits_say(void **state)
+{
+	(void)state;
+	assert_int_equal(fdtab_count(MARK | FDTAB_CLAIM | FDTAB_POLLED), 0);
+	assert_int_equal(atomic_load(&counter.word), WIRE_ONE);
+}
+
+static void a_tag_is_no_entry_and_ends_with_its_number(void **state)
+{
+	unsigned before = atomic_load(&fdtab_touch);
+
+	(void)state;
+	fdtab_tag(7, FDTAB_CLAIM);
+	fdtab_tag(8, FDTAB_FOREIGN);
+	fdtab_tag(FDTAB_MARKS, FDTAB_FOREIGN);
+	assert_int_equal(fdtab_peek(7), FDTAB_CLAIM);
+	assert_int_equal(fdtab_peek(8), FDTAB_FOREIGN);
+	assert_int_equal(fdtab_peek(FDTAB_MARKS), FDTAB_NOT_OURS);
+	assert_int_equal(atomic_load(&fdtab_tags), 2);
+	assert_int_equal(atomic_load(&fdtab_touch), before + 1);
+	assert_null(fdtab_find(7));
+	assert_int_equal(fdtab_next(0, false), -1);
+	fdtab_remove(7);
+	assert_int_equal(fdtab_peek(7), FDTAB_NOT_OURS);
+	fdtab_tag(9, FDTAB_FOREIGN);
+	fdtab_untag(0, 8);
+	assert_int_equal(fdtab_peek(8), FDTAB_NOT_OURS);
+	assert_int_equal(fdtab_peek(9), FDTAB_FOREIGN);
+	fdtab_untag(9, UINT32_MAX);
+	assert_int_equal(atomic_load(&fdtab_tags), 0);
+	assert_int_equal(atomic_load(&fdtab_touch), before);
+}
+
+static void an_entry_is_never_tagged(void **state)
+{
+	(void)state;
+	assert_int_equal(fdtab_add(7, &one, MARK), 0);
+	fdtab_tag(7, FDTAB_FOREIGN);
+	assert_int_equal(fdtab_peek(7), MARK);
+	assert_int_equal(atomic_load(&fdtab_tags), 0);
+	assert_int_equal(fdtab_add(9, &two, OTHER_MARK), 0);
+	assert_int_equal(fdtab_add(11, &one, MARK), 0);
+	assert_int_equal(fdtab_number_of(&one, 0), 7);
+	assert_int_equal(fdtab_number_of(&one, 8), 11);
+	assert_int_equal(fdtab_number_of(&one, 12), -1);
+}
+
 static void descriptors_beyond_the_marks_are_found_too(void **state)
 {
 	static const int fds[] = {FDTAB_MARKS - 1, FDTAB_MARKS, FDTAB_MARKS + 1, 1 << 20,
@@ -206,6 +272,10 @@ int main(void)
 		TEST(an_unknown_descriptor_is_not_ours),
 		TEST(an_added_descriptor_is_found_until_it_is_removed),
 		TEST(what_was_there_is_replaced),
+		TEST(only_a_listener_not_waited_for_yet_wants_a_touch),
+		TEST(a_count_goes_to_the_page_whatever_the_bits_say),
+		TEST(a_tag_is_no_entry_and_ends_with_its_number),
+		TEST(an_entry_is_never_tagged),
 		TEST(descriptors_beyond_the_marks_are_found_too),
 		TEST(a_mark_is_set_on_every_descriptor_of_a_shard),
 		TEST(accepts_are_counted_by_the_mark_with_or_without_its_bits),

@@ -36,8 +36,6 @@ static void bad_variables_are_refused_by_name(void **state)
 		"SOCKSHARD_WEIGHT: a weight of 0 is not supported by this version");
 	refused("SOCKSHARD_WORKERS", "both", -EINVAL,
 		"SOCKSHARD_WORKERS: column 1: found \"both\", allowed: own or shared");
-	refused("SOCKSHARD_WORKERS", "shared", -ENOTSUP,
-		"SOCKSHARD_WORKERS: shared is not supported by this version");
 	refused("SOCKSHARD_KEEPER", "a b", -EINVAL,
 		"SOCKSHARD_KEEPER: column 2: found \" b\", allowed: auto, off or a name of 1 to "
 		"107 "

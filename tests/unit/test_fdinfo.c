@@ -1,0 +1,138 @@
+/* core/fdinfo.c: what /proc/self says about the descriptors of this process. */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../shim/core/fdinfo.h"
+
+static struct fdinfo_watch watches[64];
+static int n_watches, n_locks, lock_pid;
+
+static void saw_watch(const struct fdinfo_watch *w, void *arg)
+{
+	assert_ptr_equal(arg, &n_watches);
+	if (n_watches < 64)
+		watches[n_watches++] = *w;
+}
+
+static void saw_lock(int pid, void *arg)
+{
+	(void)arg;
+	n_locks++;
+	lock_pid = pid;
+}
+
+static int look(void)
+{
+	const struct fdinfo_visitor visitor = {saw_watch, saw_lock, &n_watches};
+
+	n_watches = n_locks = lock_pid = 0;
+	return fdinfo_visit(sys_get(), &visitor);
+}
+
+static void a_registration_is_found_as_it_was_made(void **state)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+	int epfd = epoll_create1(EPOLL_CLOEXEC), fd = eventfd(0, EFD_CLOEXEC);
+	struct stat st;
+
+	(void)state;
+	event.data.u64 = UINT64_C(0xfedcba9876543210);
+	assert_int_equal(epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event), 0);
+	assert_int_equal(look(), 0);
+	assert_int_equal(n_watches, 1);
+	assert_int_equal(watches[0].epfd, epfd);
+	assert_int_equal(watches[0].fd, fd);
+	assert_int_equal(watches[0].events & (EPOLLIN | EPOLLET), EPOLLIN | EPOLLET);
+	assert_true(watches[0].data == UINT64_C(0xfedcba9876543210));
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_true(watches[0].inode == 0 || watches[0].inode == st.st_ino);
+	close(fd);
+	close(epfd);
+	assert_int_equal(look(), 0);
+	assert_int_equal(n_watches, 0);
+}
+
+static void every_one_of_many_registrations_is_found(void **state)
+{
+	int epfd = epoll_create1(EPOLL_CLOEXEC), fds[40];
+
+	(void)state;
+	for (int i = 0; i < 40; i++) {
+		struct epoll_event event = {.events = EPOLLIN, .data = {.u64 = (uint64_t)i}};
+
+		fds[i] = eventfd(0, EFD_CLOEXEC);
+		assert_int_equal(epoll_ctl(epfd, EPOLL_CTL_ADD, fds[i], &event), 0);
+	}
+	assert_int_equal(look(), 0);
+	assert_int_equal(n_watches, 40);
+	for (int i = 0; i < 40; i++)
+		close(fds[i]);
+	close(epfd);
+}
+
+static void a_record_lock_names_the_process_that_took_it(void **state)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	char name[] = "/tmp/test-fdinfo-XXXXXX";
+	int fd = mkstemp(name), status;
+	pid_t pid;
+
+	(void)state;
+	assert_true(fd >= 0);
+	unlink(name);
+	assert_int_equal(look(), 0);
+	assert_int_equal(n_locks, 0);
+	assert_int_equal(fcntl(fd, F_SETLK, &lock), 0);
+	assert_int_equal(look(), 0);
+	assert_int_equal(n_locks, 1);
+	assert_int_equal(lock_pid, getpid());
+	pid = fork();
+	if (pid == 0) /* it has the descriptor, and not the lock */
+		_exit(look() != 0 || (n_locks > 0 && lock_pid == getpid()));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	close(fd);
+}
+
+static void count(const struct sys *sys, int fd, void *arg)
+{
+	(void)sys;
+	((int *)arg)[fd < 64 ? fd : 63]++;
+}
+
+static void each_descriptor_is_visited_once(void **state)
+{
+	int seen[64] = {0}, fd = eventfd(0, EFD_CLOEXEC), high = fcntl(fd, F_DUPFD_CLOEXEC, 50);
+
+	(void)state;
+	assert_int_equal(fdinfo_each(sys_get(), count, seen), 0);
+	assert_int_equal(seen[fd], 1);
+	assert_int_equal(seen[high], 1);
+	assert_int_equal(seen[49], 0);
+	close(fd);
+	close(high);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_registration_is_found_as_it_was_made),
+		cmocka_unit_test(every_one_of_many_registrations_is_found),
+		cmocka_unit_test(a_record_lock_names_the_process_that_took_it),
+		cmocka_unit_test(each_descriptor_is_visited_once),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
