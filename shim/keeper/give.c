@@ -12,6 +12,7 @@
 #include "group.h"
 #include "member.h"
 #include "nudge.h"
+#include "order.h"
 #include "snapshot.h"
 #include "stuck.h"
 
@@ -283,6 +284,8 @@ void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct 
 		return;
 	ret->nudge = 1;
 	FAULT(ask_known);
+	if (c->member != NONE)
+		order_answered(k, nudge, c->member);
 	nudge_answered(k, nudge);
 	gift = oldest_gift(k, group);
 	if (gift == NONE)

@@ -15,6 +15,7 @@
 #include "give.h"
 #include "member.h"
 #include "nudge.h"
+#include "order.h"
 #include "process.h"
 #include "review.h"
 
@@ -119,7 +120,7 @@ static int make(struct keeper *k, const struct wire_reserve *want)
 		g->stuck_ms = (int32_t)want->stuck_ms;
 		g->own_sharing = want->own_sharing;
 		g->reuse_addr = want->reuse_addr;
-		g->list_at = NEVER;
+		g->list_at = g->order_at = NEVER;
 		if (getrandom(&g->seed, sizeof(g->seed), GRND_NONBLOCK) != sizeof(g->seed))
 			g->seed = (uint32_t)k->now * 2654435761u;
 		bucket_init(&g->table);
@@ -386,6 +387,24 @@ static bool find_indices(struct keeper *k, int group, int *ret_fd)
 	return true;
 }
 
+/* Probes go to their indices; for everybody else the kernel's own hash decides. */
+static void probe_program(struct keeper *k, int group, int fd)
+{
+	struct program_key key = { .seed = 0, .with_port = true };
+	size_t n = nudge_rules(k, group, rules, NUDGES_MAX);
+	int len;
+
+	if (n == 0) {
+		(void)k->os->attach(k->sys, fd, NULL, 0);
+		return;
+	}
+	memset(index_of, 0xff, sizeof(index_of));
+	len = program_build(&k->groups[group].table, &key, index_of, BUCKETS_MAX, rules, n, program,
+	                    PROGRAM_MAX);
+	if (len > 0)
+		(void)k->os->attach(k->sys, fd, program, (unsigned)len);
+}
+
 void group_steer(struct keeper *k, int group)
 {
 	struct group *g = &k->groups[group];
@@ -415,7 +434,8 @@ void group_steer(struct keeper *k, int group)
 		return;
 	}
 	if (!known) {
-		(void)k->os->attach(k->sys, fd, NULL, 0);
+		probe_program(k, group, fd);
+		order_wanted(k, group);
 		not_steered(g, "the order of the kernel's array is not certain (sockets that are not ours)");
 		return;
 	}

@@ -22,6 +22,7 @@
 #include "group.h"
 #include "leave.h"
 #include "member.h"
+#include "order.h"
 #include "peer.h"
 #include "process.h"
 #include "restore.h"
@@ -102,6 +103,7 @@ static int64_t on_time(struct keeper *k, int idle_ms)
 	}
 	give_on_time(k);
 	stuck_on_time(k);
+	order_on_time(k);
 	for (int i = 0; i < k->group_top; i++) {
 		if (k->groups[i].used && k->groups[i].list_at <= k->now) {
 			(void)group_list(k, i);
@@ -118,6 +120,8 @@ static int64_t on_time(struct keeper *k, int idle_ms)
 		next = stuck_next_ms(k);
 	if (give_next_ms(k) < next)
 		next = give_next_ms(k);
+	if (order_next_ms(k) < next)
+		next = order_next_ms(k);
 	if (k->conns > 0 || holds_anything(k))
 		k->idle_since = k->now;
 	else if (k->idle_since + idle_ms <= k->now)

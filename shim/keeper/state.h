@@ -61,6 +61,9 @@ struct group {
 	char why[128];      /* why it is not steered */
 	uint64_t lost;      /* connections reset because nobody could take them */
 	int64_t list_at;    /* monotonic ms: strangers may have moved */
+	int64_t order_at;   /* probes for its order are due, monotonic ms; NEVER */
+	unsigned order_tries;
+	uint32_t order_changes; /* of the map, when they were tried */
 	int64_t pump_at;    /* an orphan may have got connections, monotonic ms; 0: at once */
 	bool releasing;     /* the last one left: the leftovers are being released */
 	uint32_t slot_top;  /* one past the highest slot that was ever held */
@@ -121,7 +124,8 @@ struct nudge {
 	bool gave_up; /* unanswered: not counted on any more, but it may still be in the queue */
 	int group;  /* NONE: a knock on an address that we hold nothing of */
 	int member; /* NONE: a ghost by its index, or whoever the kernel chooses */
-	uint16_t index; /* of a ghost; WIRE_NO_INDEX */
+	uint16_t index; /* of a ghost, or of what is to be found out there; WIRE_NO_INDEX */
+	uint32_t changes; /* of the map, when it was sent to an index */
 	int fd;
 	uint64_t cookie;
 	struct addr peer, local; /* as the shard sees them */
