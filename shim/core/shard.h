@@ -46,7 +46,7 @@ struct shard {
 	uint64_t keeper_cookie;      /* proves that keeper.fd is still ours */
 	struct wire_page *counter;
 	uint8_t token[WIRE_TOKEN];
-	uint32_t key, hold_ms, stuck_ms; /* as the policy says for this address */
+	uint32_t mode, key, hold_ms, stuck_ms; /* as the policy says for this address */
 	int64_t retry_at;      /* monotonic ms: not before may the keeper be looked for again */
 	_Atomic bool busy;    /* a question is under way */
 };

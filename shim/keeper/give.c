@@ -10,6 +10,7 @@
 
 #include "fault.h"
 #include "group.h"
+#include "handover.h"
 #include "member.h"
 #include "nudge.h"
 #include "order.h"
@@ -249,8 +250,10 @@ static void pump(struct keeper *k, int group)
 void give_run(struct keeper *k)
 {
 	for (int i = 0; i < k->group_top; i++)
-		if (k->groups[i].used && k->groups[i].pump)
+		if (k->groups[i].used && k->groups[i].pump) {
+			handover_probe(k, i);
 			pump(k, i);
+		}
 }
 
 /* --- the shard's side of it */

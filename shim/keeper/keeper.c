@@ -20,6 +20,7 @@
 #include "fault.h"
 #include "give.h"
 #include "group.h"
+#include "handover.h"
 #include "leave.h"
 #include "member.h"
 #include "order.h"
@@ -104,6 +105,7 @@ static int64_t on_time(struct keeper *k, int idle_ms)
 	give_on_time(k);
 	stuck_on_time(k);
 	order_on_time(k);
+	handover_on_time(k);
 	for (int i = 0; i < k->group_top; i++) {
 		if (k->groups[i].used && k->groups[i].list_at <= k->now) {
 			(void)group_list(k, i);
@@ -118,6 +120,8 @@ static int64_t on_time(struct keeper *k, int idle_ms)
 		next = review_next_ms(k);
 	if (stuck_next_ms(k) < next)
 		next = stuck_next_ms(k);
+	if (handover_next_ms(k) < next)
+		next = handover_next_ms(k);
 	if (give_next_ms(k) < next)
 		next = give_next_ms(k);
 	if (order_next_ms(k) < next)

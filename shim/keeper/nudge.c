@@ -10,6 +10,7 @@
 #include "fault.h"
 #include "give.h"
 #include "group.h"
+#include "handover.h"
 #include "member.h"
 #include "snapshot.h"
 
@@ -112,7 +113,7 @@ int nudge_choose(const struct keeper *k, int group)
 		const struct member *m = &k->members[i];
 		unsigned n;
 
-		if (!can_receive(m, group))
+		if (!can_receive(m, group) || handover_passes_over(k, i))
 			continue;
 		n = nudge_outstanding(k, i);
 		if (n < fewest) {
@@ -334,7 +335,8 @@ void nudge_wake_ghosts(struct keeper *k, int group)
 	int first = NUDGES_MAX, i;
 
 	for (uint32_t s = 0; g->ghosts > 0 && s < BUCKETS_MAX; s++) {
-		if (g->ghost_index[s] == WIRE_NO_INDEX || bucket_count(&g->table, (uint16_t)s) == 0)
+		if (g->ghost_index[s] == WIRE_NO_INDEX ||
+		    (g->mode != WIRE_MODE_HANDOVER && bucket_count(&g->table, (uint16_t)s) == 0))
 			continue;
 		i = new_nudge(k, group, NONE, &g->addr);
 		if (i < 0)

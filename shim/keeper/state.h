@@ -48,6 +48,9 @@ struct group {
 	char name[WIRE_GROUP_MAX];
 	uint32_t mode;      /* enum wire_mode */
 	uint32_t key;       /* enum wire_key */
+	uint32_t cpus;      /* key=cpu: ranges of the table */
+	uint64_t order;     /* of the last one that joined */
+	int64_t probe_at;   /* handover.c looks again, monotonic ms; 0: at once */
 	uint32_t seed;
 	int32_t hold_ms;
 	int32_t stuck_ms;   /* 0: never */
@@ -91,6 +94,8 @@ struct member { /* a held socket */
 	uint64_t accepted;      /* while this socket was held */
 	uint32_t counted;       /* the page's count when it was last added */
 	enum wire_state state;
+	uint64_t order;  /* of joining: the highest in its group is the newest */
+	bool ready;      /* it is known to accept, or cannot be asked */
 	unsigned waiting;       /* when stuck.c looked last */
 	uint64_t seen_accepted; /* then */
 	int64_t accepted_at;    /* a look found that it had accepted, monotonic ms; 0: never */
