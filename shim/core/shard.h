@@ -24,6 +24,8 @@ enum shard_part { /* of this process in the socket, as the keeper knows it */
 	SHARD_JOINER, /* it joined */
 	SHARD_CLAIMED, /* it accepts from it, and nobody else does */
 	SHARD_BESIDE,  /* it accepts from it, beside others */
+	SHARD_WAITS,   /* beside the process that joined, until that one accepts, if it ever does: a
+	                * master that only watches its workers' listener never will */
 	SHARD_HOLDS,   /* it does not accept (yet) */
 };
 

@@ -106,8 +106,8 @@ static void say(const struct shard *s, int fd, const struct wire_joined *j)
 	else if (j->option[0])
 		log_warn("%s: the workers share one socket: its option %.31s cannot be copied", text,
 		         j->option);
-	else if (j->why == -EAGAIN)
-		log_info("fd %d: %s: shared with the process that listens: it waits itself", fd, text);
+	else if (j->why == -EBUSY)
+		log_info("fd %d: %s: shared with the process that listens, which waits itself", fd, text);
 	else if (j->why)
 		log_warn("%s: the workers share one socket: %s", text, strerror(-j->why));
 	else
@@ -118,7 +118,11 @@ static enum shard_part part_of(enum wire_want want, int why)
 {
 	if (want == WIRE_WANT_HOLD)
 		return SHARD_HOLDS;
-	return want == WIRE_WANT_OWN && why == 0 ? SHARD_CLAIMED : SHARD_BESIDE;
+	if (want == WIRE_WANT_BESIDE)
+		return SHARD_BESIDE;
+	if (why == -EBUSY)
+		return SHARD_WAITS;
+	return why == 0 ? SHARD_CLAIMED : SHARD_BESIDE;
 }
 
 /* Nobody knows the socket: an earlier keeper has ended. */
@@ -158,6 +162,10 @@ int shard_claim(const struct sys *sys, struct shard *s, int fd, enum wire_want w
 	if (r == -ENOENT && rejoins && c != s && c->keeper.fd >= 0 && geteuid() == c->keeper_uid) {
 		wire_close_fds(sys, &p);
 		r = join_again(sys, s, c, fd);
+		if (r == -EBADF) { /* another process has done so meanwhile */
+			link_close(sys, c);
+			return shard_claim(sys, s, fd, want, watches, start, false);
+		}
 		if (r == 0)
 			return 0;
 	}
@@ -235,6 +243,8 @@ static void try_claim(const struct sys *sys, struct shard *s, int fd, enum shard
 	r = shard_claim(sys, s, fd, want, &watches, lost, true);
 	if (r == 0 && s->part == SHARD_JOINER && is_joiners(s, touch))
 		set_mark(s, touch == TOUCH_ACCEPT ? 0 : FDTAB_CLAIM | FDTAB_POLLED);
+	else if (r == 0 && s->part == SHARD_WAITS)
+		set_mark(s, FDTAB_CLAIM | FDTAB_POLLED);
 	else if (r == 0 || !(link_failed(r) || r == -ENOENT))
 		set_mark(s, 0);
 	if (r == 0)
@@ -253,6 +263,9 @@ static void touch_known(const struct sys *sys, struct shard *s, int fd, enum sha
 	fdtab_unlock();
 	if (!(mark & FDTAB_CLAIM) || ((mark & FDTAB_POLLED) && touch != TOUCH_ACCEPT))
 		return; /* another thread has done it */
+	if (s->owner == getpid() && s->part == SHARD_WAITS &&
+	    atomic_load(&s->counter->claimed) == WIRE_POLLED)
+		return;
 	if (s->part == SHARD_JOINER && s->owner == getpid() && is_joiners(s, touch))
 		set_mark(s, touch == TOUCH_ACCEPT ? 0 : FDTAB_CLAIM | FDTAB_POLLED);
 	else

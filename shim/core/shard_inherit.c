@@ -105,7 +105,8 @@ static int join(const struct sys *sys, struct shard *s, int fd, const struct pol
 		r = link_rejoin(sys, s, fd, false);
 	if (r < 0) {
 		link_close(sys, s);
-		os->unshare(sys, fd, &s->addr, s->had_port, s->had_addr);
+		if (r != -EBADF) /* then another process has joined it meanwhile */
+			os->unshare(sys, fd, &s->addr, s->had_port, s->had_addr);
 		return r;
 	}
 	s->state = SHARD_JOINED;
@@ -158,6 +159,8 @@ static int take_part(const struct sys *sys, struct shard *s, int fd, enum shard_
 	r = shard_claim(sys, s, fd, want, &watches, false, false);
 	if (r == -ENOENT && touch != TOUCH_HOLD)
 		r = join(sys, s, fd, rule, why);
+	if (r == -EBADF && touch != TOUCH_HOLD)
+		r = shard_claim(sys, s, fd, want, &watches, false, false);
 	return r;
 }
 

@@ -1,10 +1,13 @@
 /* Binds once and forks workers that serve.  prefork PORT HOW [WORKERS [OPTION]]
  *   HOW     accept, poll, select, epoll: what a worker calls first
- *   OPTION  parent: the parent serves too; threads: 8 threads in each worker; lock: a record lock
- *           around each accept; epoll: the listener is registered in the parent, and the workers share
- *           the epoll instance; idle: one more child that never accepts; user: workers change to uid
- *           and gid 65534; chroot: workers in an empty root; seccomp: workers forbid new kinds of calls
- *           before they serve */
+ *   OPTION  parent: the parent serves too; later: once it gets SIGUSR1; threads: 8 threads in each
+ *           worker; lock: a record lock around each accept; epoll: the listener is registered in the
+ *           parent, and the workers share the epoll instance; count: answers have "pid N M": N returns
+ *           of epoll_wait, M accepted; idle: one more child that never accepts; user: workers change to
+ *           uid and gid 65534; chroot: workers in an empty root; seccomp: workers forbid new kinds of
+ *           calls before they serve; environ: the parent overwrites its environment; exec: the parent
+ *           executes itself with the listener before it forks; FD: that listener
+ * SIGTERM ends it and its workers; a worker that ends has a successor. */
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -21,6 +24,7 @@
 
 static const char *how, *option = "";
 static int listener, shared_epoll = -1, lock_file = -1;
+static int returns, accepted;
 
 static int is(const char *what)
 {
@@ -51,6 +55,7 @@ static void wait_by_epoll(int epfd)
 {
 	struct epoll_event event;
 
+	returns++;
 	if (epoll_wait(epfd, &event, 1, -1) != 1 || event.data.u64 != 0x1234567890abcdef)
 		die("epoll_wait");
 }
@@ -85,7 +90,11 @@ static void *serve(void *arg)
 		}
 		fd = accept(listener, NULL, NULL);
 		lock(F_UNLCK);
-		if (fd >= 0)
+		if (fd >= 0 && is("count"))
+			dprintf(fd, "%d %d %d\n", (int)getpid(), returns, ++accepted);
+		if (fd >= 0 && is("count"))
+			close(fd);
+		else if (fd >= 0)
 			victim_answer(fd);
 		else if (errno != EAGAIN)
 			die("accept");
@@ -120,10 +129,8 @@ static void worker(void)
 {
 	pthread_t threads[8];
 
-	if (is("chroot") && (chroot("/var/empty") < 0 && chroot("/proc/self/fdinfo") < 0))
+	if (is("chroot") && (chroot("/proc/self/map_files") < 0 || chdir("/") < 0))
 		die("chroot");
-	if (is("user") && (setgid(65534) < 0 || setuid(65534) < 0))
-		die("setuid");
 	if (is("seccomp"))
 		forbid();
 	for (int i = 0; is("threads") && i < 8; i++)
@@ -132,14 +139,62 @@ static void worker(void)
 	serve(NULL);
 }
 
+static void fork_worker(int idle)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		die("fork");
+	if (pid > 0)
+		return;
+	signal(SIGUSR1, SIG_DFL);
+	if (is("user") && (setgid(65534) < 0 || setuid(65534) < 0))
+		die("setuid");
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* which a change of user takes back */
+	if (idle)
+		pause();
+	worker();
+}
+
+static void execute(char **argv, int port)
+{
+	char number[16], name[16], workers[16];
+
+	snprintf(name, sizeof(name), "%d", port);
+	snprintf(number, sizeof(number), "%d", listener);
+	snprintf(workers, sizeof(workers), "%s", argv[3]);
+	execl("/proc/self/exe", argv[0], name, how, workers, number, (char *)NULL);
+	die("exec");
+}
+
+static void overwrite_environment(void)
+{
+	char *end = environ[0];
+
+	for (char **e = environ; *e == end; e++)
+		end += strlen(*e) + 1;
+	memset(environ[0], 'x', (size_t)(end - environ[0] - 1));
+}
+
+static void nothing(int number)
+{
+	(void)number;
+}
+
 int main(int argc, char **argv)
 {
 	int port = victim_port(argc, argv), n = argc > 3 ? atoi(argv[3]) : 4;
 	char name[] = "/tmp/prefork-XXXXXX";
+	struct sigaction wake = {.sa_handler = nothing};
 
 	how = argc > 2 ? argv[2] : "accept";
 	option = argc > 4 ? argv[4] : "";
-	listener = victim_listen(port);
+	sigaction(SIGUSR1, &wake, NULL);
+	listener = atoi(option) ? atoi(option) : victim_listen(port);
+	if (is("exec"))
+		execute(argv, port);
+	if (is("environ"))
+		overwrite_environment();
 	if (strcmp(how, "accept") != 0)
 		fcntl(listener, F_SETFL, O_RDWR | O_NONBLOCK);
 	if (is("epoll"))
@@ -148,28 +203,14 @@ int main(int argc, char **argv)
 		lock_file = mkstemp(name);
 		unlink(name);
 	}
-	for (int i = 0; i < n + is("idle"); i++) {
-		pid_t pid = fork();
-
-		if (pid < 0)
-			die("fork");
-		if (pid == 0) {
-			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			if (i == n)
-				pause();
-			worker();
-		}
-	}
+	for (int i = 0; i < n + is("idle"); i++)
+		fork_worker(i == n);
 	victim_ready();
-	if (is("parent"))
+	if (is("later"))
+		pause();
+	if (is("parent") || is("later"))
 		serve(NULL);
-	for (;;) /* a worker that ends has a successor */
-		if (wait(NULL) > 0) {
-			pid_t pid = fork();
-
-			if (pid == 0) {
-				prctl(PR_SET_PDEATHSIG, SIGKILL);
-				worker();
-			}
-		}
+	for (;;)
+		if (wait(NULL) > 0)
+			fork_worker(0);
 }

@@ -1,0 +1,363 @@
+#!/usr/bin/env python3
+"""Servers that bind once and fork (prefork.c and others beside this file), and listeners that a program
+finds open: one listening socket for each process that accepts, or one line that says why not."""
+
+import collections
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+from harness import *
+
+PORT = 8100
+BOTH = "plain user"
+INFO = {"SOCKSHARD_LOG": "info"}
+
+
+def ask(port=PORT):
+    return int(tcp(port).split()[0])
+
+
+def children(pid):
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{entry}/stat") as file:
+                if int(file.read().rpartition(")")[2].split()[1]) == pid:
+                    found.append(int(entry))
+        except (OSError, ValueError):
+            continue
+    return sorted(found)
+
+
+def listeners(port=PORT):
+    """inodes of the listening sockets of a port"""
+    with open("/proc/net/tcp") as file:
+        rows = [line.split() for line in list(file)[1:]]
+    return {int(r[9]) for r in rows if r[3] == "0A" and r[1].endswith(f":{port:04X}")}
+
+
+def sockets_of(pid, port=PORT):
+    """listening sockets of a port that a process holds"""
+    held = set()
+    try:
+        entries = os.listdir(f"/proc/{pid}/fd")
+    except OSError:  # it has ended
+        return held
+    for entry in entries:
+        try:
+            name = os.readlink(f"/proc/{pid}/fd/{entry}")
+        except OSError:
+            continue
+        if name.startswith("socket:["):
+            held.add(int(name[8:-1]))
+    return held & listeners(port)
+
+
+def prefork(how, option=None, n=4, env=None, preload=True):
+    start = preloaded if preload else Process
+    words = [how, n] + ([option] if option else [])
+    server = start(helper("preload/prefork"), PORT, *words, env={**INFO, **(env or {})})
+    server.says("^ready")
+    return server
+
+
+def each_has_its_own(pids):
+    """Every process listens on one socket, and no two on the same."""
+    held = [sockets_of(pid) for pid in pids]
+    return all(len(h) == 1 for h in held) and len(set.union(*held)) == len(held)
+
+
+def all_answer(pids, n=400):
+    seen = collections.Counter(ask() for _ in range(n))
+    check(set(seen) == set(pids), f"answers came from {seen}, not {pids}")
+    return seen
+
+
+def own_sockets(server, pids, slots=None):
+    until(10, "a socket for each of " + str(pids), lambda: ask() and each_has_its_own(pids))
+    until_live(slots or len(pids), PORT)
+    check(len(listeners()) == (slots or len(pids)), listeners())
+    check(group(PORT)["steered"], status())
+    all_answer(pids)
+    check(group(PORT)["lost"] == 0, status())
+
+
+def one_socket(pids):
+    for _ in range(50):
+        ask()
+    check(len(listeners()) == 1, "listening sockets:", listeners())
+    found = {ask() for _ in range(400)}
+    check(found <= set(pids), f"answers came from {found}")
+
+
+def native(how, option=None):
+    server = prefork(how, option, preload=False)
+    check(ask() > 0 and len(listeners()) == 1)
+    server.signal(signal.SIGTERM)
+    server.wait()
+    until(5, "a free port", lambda: refuses(PORT))
+
+
+def workers_have_their_own(how, option=None, **more):
+    native(how, option)
+    server = prefork(how, option, **more)
+    own_sockets(server, children(server.pid))
+    return server
+
+
+for call_name in ("accept", "poll", "select", "epoll"):
+    test(60, BOTH, f"each_worker_has_a_socket_by_its_first_{call_name}")(
+        lambda how=call_name: workers_have_their_own(how)
+    )
+for call_name in ("accept", "epoll"):
+    test(60, BOTH, f"threads_of_a_worker_claim_once_by_{call_name}")(
+        lambda how=call_name: workers_have_their_own(how, "threads")
+    )
+    test(60, "plain", f"workers_of_another_user_have_their_own_by_{call_name}")(
+        lambda how=call_name: workers_have_their_own(how, "user")
+    )
+    test(60, "plain", f"workers_in_an_empty_root_have_their_own_by_{call_name}")(
+        lambda how=call_name: workers_have_their_own(how, "chroot")
+    )
+test(60, BOTH, "workers_after_the_environment_was_overwritten_have_their_own")(
+    lambda: workers_have_their_own("accept", "environ")
+)
+
+
+def served_by_parent_too(how):
+    native(how, "parent")
+    server = prefork(how, "parent")
+    own_sockets(server, [server.pid, *children(server.pid)])
+
+
+for call_name in ("accept", "poll", "select", "epoll"):
+    test(60, BOTH, f"a_parent_that_accepts_too_by_{call_name}")(
+        lambda how=call_name: served_by_parent_too(how)
+    )
+
+
+@test(60, BOTH)
+def a_parent_that_accepts_later_gets_a_socket_of_its_own():
+    server = prefork("epoll", "later")
+    own_sockets(server, children(server.pid), 4)
+    server.signal(signal.SIGUSR1)
+    until(10, "a fifth socket", lambda: len(listeners()) == 5)
+    own_sockets(server, [server.pid, *children(server.pid)])
+
+
+@test(60, BOTH)
+def a_child_that_never_accepts_costs_no_socket():
+    server = prefork("accept", "idle")
+    workers = children(server.pid)
+    until(10, "4 sockets", lambda: ask() and len(listeners()) == 4)
+    until_live(4, PORT)
+    seen = {ask() for _ in range(400)}
+    check(len(seen) == 4 and seen < set(workers), seen)
+
+
+def stays_shared(how, option, line):
+    native(how, option)
+    server = prefork(how, option)
+    one_socket(children(server.pid))
+    if line:
+        server.says(line)
+    return server
+
+
+@test(60, BOTH)
+def an_epoll_instance_of_all_workers_keeps_the_socket_shared():
+    stays_shared("epoll", "epoll", "workers share one socket: it is registered with an epoll")
+
+
+@test(60, BOTH)
+def a_record_lock_around_accept_keeps_the_socket_shared():
+    stays_shared("accept", "lock", "workers share one socket: accepts are serialised by a lock")
+
+
+@test(60, BOTH)
+def workers_that_sandbox_themselves_first_share_in_silence():
+    server = stays_shared("poll", "seccomp", None)
+    check("share one" not in server.output() and len(children(server.pid)) == 4, server.output())
+
+
+@test(60, BOTH)
+def SOCKSHARD_WORKERS_shared_keeps_one_socket():
+    server = prefork("epoll", env={"SOCKSHARD_WORKERS": "shared"})
+    one_socket(children(server.pid))
+    check("own" not in server.output(), server.output())
+
+
+@test(60, BOTH)
+def a_bad_SOCKSHARD_WORKERS_shares_nothing():
+    server = prefork("epoll", env={"SOCKSHARD_WORKERS": "many"})
+    server.says('SOCKSHARD_WORKERS: column 1: found "many", allowed: own or shared')
+    check(not group(PORT), status())
+    ask()
+
+
+@test(60, BOTH)
+def a_fork_for_each_connection_leaves_one_socket():
+    server = preloaded(helper("preload/fork_each"), PORT)
+    server.says("^ready")
+    until_live(1, PORT)
+    answers = {ask() for _ in range(100)}
+    check(len(answers) == 100 and len(listeners()) == 1, answers, listeners())
+    check(live(PORT)[0]["pid"] == server.pid, status())
+
+
+@test(60, BOTH)
+def a_daemon_by_two_forks_serves():
+    for number in range(2):
+        starter = preloaded(helper("preload/daemon"), PORT)
+        starter.says("^ready", forks=True)
+        check(starter.wait() == 0)
+    until(10, "answers of both", lambda: len({ask() for _ in range(20)}) == 2)
+    until_live(2, PORT)
+    pids = {ask() for _ in range(100)}
+    check({s["pid"] for s in live(PORT).values()} == pids, status())
+    check(len(listeners()) == 2)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+@test(60, BOTH)
+def exec_with_the_listener_kept_then_workers_of_their_own():
+    native("accept", "exec")
+    server = prefork("epoll", "exec")
+    own_sockets(server, children(server.pid))
+
+
+@test(60, BOTH)
+def a_killed_worker_has_its_slot_taken_by_its_successor():
+    server = prefork("epoll")
+    pids = children(server.pid)
+    own_sockets(server, pids)
+    for _ in range(8):
+        victim = pids[0]
+        os.kill(victim, signal.SIGKILL)
+        until(10, "a successor", lambda: len(set(children(server.pid)) - {victim}) == 4)
+        pids = children(server.pid)
+        own_sockets(server, pids)
+    check(sorted(live(PORT)) == [0, 1, 2, 3], status())
+    check(group(PORT)["lost"] == 0, status())
+
+
+def keeper_pids():
+    found = status()
+    return [found["keeper"]["pid"], found["keeper"]["vault"]]
+
+
+def with_the_keeper_stopped(server):
+    """Workers that begin now cannot be granted anything."""
+    first = children(server.pid)
+    stopped = keeper_pids()
+    for pid in stopped:
+        freeze(pid)
+    for pid in first:
+        os.kill(pid, signal.SIGKILL)
+    until(10, "successors", lambda: len(set(children(server.pid)) - set(first)) == 4)
+    return stopped
+
+
+@test(60, BOTH)
+def a_worker_killed_while_it_claims_leaves_nothing_behind():
+    server = prefork("epoll")
+    own_sockets(server, children(server.pid))
+    stopped = with_the_keeper_stopped(server)
+    for pid in children(server.pid)[:2]:
+        os.kill(pid, signal.SIGKILL)
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
+    until(20, "sockets for all", lambda: ask() and each_has_its_own(children(server.pid)))
+    until_live(4, PORT)
+    all_answer(children(server.pid))
+
+
+@test(60, BOTH)
+def registrations_move_with_the_listener_once_the_keeper_answers():
+    server = prefork("epoll", "count")
+    own_sockets(server, children(server.pid))
+    stopped = with_the_keeper_stopped(server)
+    pids = children(server.pid)
+    time.sleep(4)  # each has asked in vain, and waits
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
+    clients = []
+
+    def moved():
+        clients.append(socket.create_connection(("127.0.0.1", PORT), 20))
+        return each_has_its_own(pids)
+
+    until(40, "sockets for all", moved, 0.1)
+    for client in clients:
+        check(client.recv(100), "a client was not served")
+        client.close()
+    until_live(4, PORT)
+    counts = {}
+    for _ in range(400):
+        pid, returns, accepted = (int(word) for word in tcp(PORT).split())
+        counts[pid] = (returns, accepted)
+    check(set(counts) == set(pids), counts)
+    for returns, accepted in counts.values():
+        check(returns < accepted + 50, "empty wake-ups:", counts)
+
+
+# --- listeners that a program finds open
+
+
+def receivers(option):
+    server = preloaded(helper("preload/pass"), PORT, option, env=INFO)
+    server.says("^ready")
+    pids = children(server.pid)
+    until(10, "a socket for each", lambda: ask() and each_has_its_own(pids))
+    until_live(4, PORT)
+    all_answer(pids)
+
+
+test(60, BOTH, "a_listener_sent_by_SCM_RIGHTS_and_listened_to_again")(lambda: receivers("again"))
+test(60, BOTH, "a_listener_sent_by_SCM_RIGHTS")(lambda: receivers("plain"))
+
+
+def activated(n, how, option, user=None):
+    """As a service manager does: the socket is made by somebody else, and kept by him."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", PORT))
+        listener.listen(64)
+        os.set_inheritable(listener.fileno(), True)
+        fd = listener.fileno()
+        found = [
+            preloaded(
+                helper("preload/prefork"), PORT, how, option, fd, env=INFO, pass_fds=[fd], user=user
+            )
+            for _ in range(n)
+        ]
+        for server in found:
+            server.says("^ready")
+        return found
+
+
+@test(60, BOTH)
+def two_copies_of_a_socket_activated_server_have_a_socket_each():
+    servers = activated(2, "poll", 1)
+    pids = sum((children(server.pid) for server in servers), [])
+    until(10, "answers of both", lambda: ask() and len({ask() for _ in range(20)}) == 2)
+    until_live(2, PORT)
+    all_answer(pids)
+    check(len(listeners()) == 2, listeners())
+
+
+@test(60, "plain")
+def a_socket_of_another_user_is_left_alone_with_the_reason():
+    (server,) = activated(1, "poll", 1, user=65534)
+    ask()
+    server.says("left alone: it was made by another user")
+    check(not group(PORT), status())
+
+
+main()
