@@ -1,0 +1,291 @@
+/* See check_run.h. Two processes: one starts and watches the command, the other waits for it and ends
+ * what it leaves behind, should it be killed. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check_dry.h"
+#include "check_net.h"
+#include "check_report.h"
+#include "check_run.h"
+#include "check_space.h"
+#include "check_start.h"
+#include "check_tree.h"
+#include "check_watch.h"
+#include "cli.h"
+#include "run_rules.h"
+#include "status.h"
+
+#define TICK_MS	   50
+#define STATUS_MS  250
+#define GRACE_MS   2000 /* from TERM to KILL */
+#define KEEPER_MS  2000
+#define LOG_MAX	   65536
+#define CALLS_MAX  64 /* of the command, between two looks at the clock */
+
+struct dry_run {
+	const struct check_run *how;
+	struct check_dry dry;
+	struct check_net_clients clients;
+	struct status status; /* the keeper's answer when it had most groups */
+	struct check_start_log log;
+	int signals;  /* signalfd */
+	int listener; /* of the filter */
+	pid_t command, keeper;
+	int64_t started_ms, status_at;
+	int64_t ended_ms; /* since the start; -1: the process runs */
+	int wait_status;
+	int stopped_by; /* a signal to us; 0: none */
+};
+
+static void block(sigset_t *ret)
+{
+	sigemptyset(ret);
+	sigaddset(ret, SIGCHLD);
+	sigaddset(ret, SIGTERM);
+	sigaddset(ret, SIGINT);
+	sigaddset(ret, SIGHUP);
+	sigprocmask(SIG_BLOCK, ret, NULL);
+}
+
+static void reap(struct dry_run *d)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0) {
+		if (pid == d->keeper)
+			d->keeper = 0;
+		if (pid != d->command || d->ended_ms >= 0)
+			continue;
+		d->ended_ms = cli_now_ms() - d->started_ms;
+		d->wait_status = status;
+	}
+}
+
+static void take_signals(struct dry_run *d)
+{
+	struct signalfd_siginfo info;
+
+	while (read(d->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		if (info.ssi_signo != SIGCHLD)
+			d->stopped_by = (int)info.ssi_signo;
+	}
+	reap(d);
+}
+
+/* Let the command go on until something else is to be done: at most a tick. */
+static void pump(struct dry_run *d)
+{
+	struct pollfd fds[] = {
+		{.fd = d->signals, .events = POLLIN}, {.fd = d->listener, .events = POLLIN}};
+	int n;
+
+	if (poll(fds, 2, TICK_MS) <= 0)
+		return;
+	if (fds[0].revents != 0)
+		take_signals(d);
+	for (n = 0; n < CALLS_MAX && d->listener >= 0; n++) {
+		struct pollfd *next = &fds[1];
+
+		if (n > 0 && poll(next, 1, 0) <= 0)
+			return;
+		if (next->revents & POLLIN) {
+			(void)check_watch_take(d->listener, &d->dry);
+		} else if (next->revents != 0) { /* nobody is left who has the filter */
+			close(d->listener);
+			d->listener = -1;
+		} else {
+			return;
+		}
+	}
+}
+
+static void ask_keeper(struct dry_run *d, int64_t now)
+{
+	struct variables v = {0};
+	struct status s = {0};
+
+	if (now < d->status_at || d->keeper == 0)
+		return;
+	d->status_at = now + STATUS_MS;
+	if (status_ask(&v, &s) == 0 && s.n_groups > 0 && s.n_groups >= d->status.n_groups) {
+		status_free(&d->status);
+		d->status = s;
+	} else {
+		status_free(&s);
+	}
+}
+
+static void look(struct dry_run *d)
+{
+	int64_t now = cli_now_ms();
+
+	check_net_listeners(&d->dry);
+	check_net_visit(&d->clients, &d->dry, now);
+	ask_keeper(d, now);
+}
+
+static bool lives(const struct dry_run *d)
+{
+	return check_tree_signal(0, false, d->keeper) > 0;
+}
+
+static void watch(struct dry_run *d)
+{
+	int64_t end = d->started_ms + d->how->seconds * 1000, look_at = 0;
+
+	while (d->stopped_by == 0 && cli_now_ms() < end) {
+		pump(d);
+		if (cli_now_ms() >= look_at) {
+			look(d);
+			look_at = cli_now_ms() + TICK_MS;
+		}
+		if (d->ended_ms >= 0 && !lives(d))
+			return;
+	}
+}
+
+/* TERM to what was started, KILL to all of it, then the keeper; its last words may take a while. */
+static void end(struct dry_run *d)
+{
+	int64_t until = cli_now_ms() + GRACE_MS;
+
+	check_net_leave(&d->clients);
+	(void)check_tree_signal(SIGTERM, false, d->keeper);
+	while (cli_now_ms() < until && lives(d))
+		pump(d);
+	while (cli_now_ms() < until + GRACE_MS && check_tree_signal(SIGKILL, true, d->keeper) > 0)
+		pump(d);
+	if (d->listener >= 0)
+		close(d->listener);
+	d->listener = -1;
+	if (d->keeper != 0)
+		(void)kill(d->keeper, SIGTERM);
+	until = cli_now_ms() + KEEPER_MS;
+	while (cli_now_ms() < until && check_tree_signal(0, false, 0) > 0)
+		pump(d);
+	if (!check_tree_end())
+		cli_say("check --run: something of the dry run has not ended");
+}
+
+static int report(struct dry_run *d, int64_t ran_ms, bool daemon)
+{
+	char *log = check_start_log_text(&d->log, LOG_MAX);
+	struct check_report r = {
+		.dry = &d->dry,
+		.policy = d->how->policy,
+		.status = &d->status,
+		.log = log != NULL ? log : "",
+		.ran_ms = ran_ms,
+		.ended = d->ended_ms >= 0,
+		.ended_ms = d->ended_ms,
+		.wait_status = d->wait_status,
+		.daemon = daemon,
+		.workers_shared = d->how->workers_shared,
+	};
+	bool works = check_report(stdout, &r);
+
+	free(log);
+	if (fflush(stdout) != 0)
+		return 1;
+	return works ? 0 : CLI_UNAVAILABLE;
+}
+
+static int run(struct dry_run *d)
+{
+	int64_t ran_ms;
+	bool daemon, ended;
+	int r, status;
+
+	d->started_ms = cli_now_ms();
+	r = check_start_command(d->how, &d->command, &d->listener);
+	if (r != 0)
+		return r;
+	watch(d);
+	look(d);
+	ran_ms = cli_now_ms() - d->started_ms;
+	daemon = d->ended_ms >= 0 && lives(d);
+	ended = d->ended_ms >= 0; /* from here on it is we who end it */
+	status = d->wait_status;
+	end(d);
+	if (!ended)
+		d->ended_ms = -1;
+	d->wait_status = status;
+	if (d->stopped_by != 0)
+		return 128 + d->stopped_by;
+	return report(d, ran_ms, daemon);
+}
+
+/* The watching process. */
+static int supervise(const struct check_run *how, const sigset_t *mask, pid_t parent)
+{
+	static struct dry_run d;
+	char why[CHECK_SPACE_WHY_MAX];
+	int r;
+
+	d.how = how;
+	d.ended_ms = -1;
+	d.listener = -1;
+	if (check_space_enter(why) != 0) {
+		cli_say("check --run: %s; the command was not started", why);
+		return CLI_UNAVAILABLE;
+	}
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	(void)prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+	if (getppid() != parent)
+		return CLI_UNAVAILABLE;
+	d.signals = signalfd(-1, mask, SFD_CLOEXEC | SFD_NONBLOCK);
+	r = d.signals >= 0 ? check_start_log_open(&d.log) : -errno;
+	if (r == 0)
+		r = check_start_keeper(how->self, &d.log, &d.keeper);
+	if (r != 0) {
+		cli_say("check --run: a keeper for the dry run cannot be started: %s", strerror(-r));
+		r = CLI_UNAVAILABLE;
+	} else {
+		r = run(&d);
+	}
+	if (d.keeper != 0)
+		end(&d);
+	check_start_log_close(&d.log);
+	status_free(&d.status);
+	return r;
+}
+
+int check_run(const struct check_run *how)
+{
+	pid_t parent = getpid(), pid;
+	int status = 0, number;
+	sigset_t mask;
+
+	(void)fflush(stdout);
+	block(&mask);
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	pid = fork();
+	if (pid < 0) {
+		cli_say("check --run: %s", strerror(errno));
+		return CLI_UNAVAILABLE;
+	}
+	if (pid == 0)
+		exit(supervise(how, &mask, parent));
+	for (;;) {
+		pid_t ended = waitpid(pid, &status, WNOHANG);
+
+		if (ended == pid || (ended < 0 && errno != EINTR))
+			break;
+		number = sigwaitinfo(&mask, NULL);
+		if (number > 0 && number != SIGCHLD)
+			(void)kill(pid, number);
+	}
+	if (!check_tree_end())
+		cli_say("check --run: something of the dry run has not ended");
+	return run_rules_exit(status);
+}
