@@ -82,7 +82,7 @@ static const struct status_group *group_of(const struct status *s, const struct 
 	return NULL;
 }
 
-/* Connections came and went, but the library has counted none: they went past libc. */
+/* Connections came and went, but the library has counted none. */
 static bool is_unseen(const struct check_dry_socket *s, const struct status_group *g)
 {
 	uint64_t accepted = 0;
@@ -116,64 +116,70 @@ static void show_slots(FILE *to, const struct status_group *g)
 static const char *why_shared(const struct check_report *r, const struct policy_rule *rule)
 {
 	if (rule == NULL || rule->mode == POLICY_OFF)
-		return "as without sockshard";
+		return "they share one queue, as without sockshard";
 	if (rule->mode == POLICY_SHARED)
-		return "as the rule says";
+		return "they share one queue with all copies, as the rule says";
 	if (r->workers_shared)
-		return "SOCKSHARD_WORKERS=shared";
-	return "the socket stays as it is; what the library says about it is below";
+		return "they share the queue of this copy (SOCKSHARD_WORKERS=shared)";
+	return "they share the queue of this copy";
 }
 
-/* Who accepts there, and what follows from that. */
+/* What follows from who accepts, of an address that is shared. */
+static void show_meaning(FILE *to, const struct check_report *r, const struct check_dry_summary *sum,
+			 const struct policy_rule *rule)
+{
+	switch (sum->verdict) {
+	case CHECK_DRY_ONE:
+	case CHECK_DRY_PER_CLIENT:
+		line(to, "", "`sockshard run -n N` runs N copies of it");
+		return;
+	case CHECK_DRY_OWN:
+		line(to, "", "each gets a queue of its own (SOCKSHARD_WORKERS=own)");
+		return;
+	case CHECK_DRY_SEVERAL:
+		line(to, "", "it has bound these sockets itself: each gets a slot");
+		return;
+	case CHECK_DRY_MIXED:
+		line(to, "", "some get a queue of their own, others share one");
+		return;
+	case CHECK_DRY_SHARED:
+	case CHECK_DRY_WATCHED:
+		line(to, "", "%s", why_shared(r, rule));
+		return;
+	case CHECK_DRY_SILENT:
+	case CHECK_DRY_NOBODY:
+		return;
+	}
+}
+
+/* Who accepts there. */
 static void show_accepting(FILE *to, const struct check_report *r, const struct check_dry_socket *s,
 			   const struct policy_rule *rule)
 {
 	struct check_dry_summary sum;
-	char pids[160], n[64], m[64];
-	bool shared = rule != NULL && rule->mode != POLICY_OFF;
+	char pids[160], n[64], from[80] = "", m[64];
 
 	check_dry_summary(r->dry, &s->addr, &sum);
 	who(r->dry, &sum, pids, sizeof(pids));
-	count(sum.n_pids, "process", "processes", n);
-	count(sum.n_sockets, "socket", "sockets", m);
-	switch (sum.verdict) {
-	case CHECK_DRY_SILENT:
-		line(to, "", "it was bound and did not listen");
-		return;
-	case CHECK_DRY_NOBODY:
+	count(sum.n_pids, "process accepts", "processes accept", n);
+	if (sum.n_sockets > 1)
+		snprintf(from, sizeof(from), " from %s",
+			 count(sum.n_sockets, "socket", "sockets", m));
+	if (sum.verdict == CHECK_DRY_SILENT)
+		line(to, "", "it did not listen");
+	else if (sum.verdict == CHECK_DRY_NOBODY)
 		line(to, "", "nobody was seen to accept from it or to wait for clients%s",
-		     sum.uring ? "; the command uses io_uring, which cannot be seen" : "");
-		return;
-	case CHECK_DRY_ONE:
-		line(to, "", "one process accepts, by %s (%s)%s", how_text(sum.how), pids,
-		     !shared ? "" : ": `sockshard run -n N` runs N copies of it");
-		return;
-	case CHECK_DRY_PER_CLIENT:
-		line(to, "", "one process accepts, by %s (%s), and makes one for each client%s",
-		     how_text(sum.how), pids,
-		     !shared ? "" : ": `sockshard run -n N` runs N copies of it");
-		return;
-	case CHECK_DRY_OWN:
-		line(to, "", "%s accept, by %s (%s): each has a queue of its own (%s)", n,
-		     how_text(sum.how), pids, "SOCKSHARD_WORKERS=own");
-		return;
-	case CHECK_DRY_SEVERAL:
-		line(to, "", "%s, by %s (%s), from %s that the command itself has bound%s", n,
-		     how_text(sum.how), pids, m, shared ? ": a slot for each" : "");
-		return;
-	case CHECK_DRY_SHARED:
-		line(to, "", "%s accept, by %s (%s): they share one queue (%s)", n,
-		     how_text(sum.how), pids, why_shared(r, rule));
-		return;
-	case CHECK_DRY_MIXED:
-		line(to, "", "%s accept, by %s (%s), from %s: some have a queue of their own, "
-		     "others share one", n, how_text(sum.how), pids, m);
-		return;
-	case CHECK_DRY_WATCHED:
-		line(to, "", "pid %d (%s) waits for clients and its children accept (%s): they "
-		     "share one queue", (int)sum.watcher, name_of(r->dry, sum.watcher), pids);
-		return;
-	}
+		     sum.uring ? "; it uses io_uring, where that cannot be seen" : "");
+	else if (sum.verdict == CHECK_DRY_WATCHED)
+		line(to, "", "%s pid %d waits for clients, and processes it makes accept (%s)",
+		     name_of(r->dry, sum.watcher), (int)sum.watcher, pids);
+	else
+		line(to, "", "%s%s, by %s (%s)%s", n, from, how_text(sum.how), pids,
+		     sum.verdict == CHECK_DRY_PER_CLIENT ? ", and makes one for each client" : "");
+	if (rule != NULL)
+		show_meaning(to, r, &sum, rule);
+	else if (sum.verdict == CHECK_DRY_SHARED)
+		line(to, "", "%s", why_shared(r, rule));
 }
 
 /* Why an address is left alone; NULL: it is to be shared. */
@@ -203,9 +209,11 @@ static bool show_address(FILE *to, const struct check_report *r, const struct ch
 	char address[ADDR_TEXT_MAX], by[80] = "";
 
 	addr_format(&s->addr, address, sizeof(address));
-	if (s->binder != 0)
-		snprintf(by, sizeof(by), ", bound by %s (pid %d)", name_of(r->dry, s->binder),
+	if (check_dry_named(r->dry, s->binder) != NULL)
+		snprintf(by, sizeof(by), ", bound by %s pid %d", name_of(r->dry, s->binder),
 			 (int)s->binder);
+	else if (s->binder != 0)
+		snprintf(by, sizeof(by), ", bound by pid %d", (int)s->binder);
 	if (alone != NULL) {
 		line(to, "note", "%s %s%s: %s", proto, address, by, alone);
 		if (s->listens)
@@ -226,8 +234,9 @@ static bool show_address(FILE *to, const struct check_report *r, const struct ch
 	if (s->addr.proto == IPPROTO_TCP)
 		show_accepting(to, r, s, rule);
 	if (is_unseen(s, g))
-		line(to, "", "its accepts do not go through libc (io_uring or raw system calls): "
-		     "served, not counted, given nothing that waited elsewhere");
+		line(to, "", "the library has not seen an accept (io_uring, raw system calls, or a "
+		     "socket handed over by a unix connection): served, not counted, given nothing "
+		     "that waited elsewhere");
 	show_slots(to, g);
 	return true;
 }

@@ -1,7 +1,7 @@
 /* See check_run.h. Two processes: one starts and watches the command, the other waits for it and ends
  * what it leaves behind, should it be killed. */
 #include <errno.h>
-#include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -109,6 +109,21 @@ static void pump(struct dry_run *d)
 	}
 }
 
+/* The keeper binds UDP sockets itself, so that nobody is seen to. The socket has no number here. */
+static void note_udp(struct check_dry *d, const struct status *s)
+{
+	size_t i, k;
+
+	for (i = 0; i < s->n_groups; i++) {
+		const struct addr *addr = &s->groups[i].head.addr;
+
+		for (k = 0; k < d->n_sockets && !check_dry_same(&d->sockets[k].addr, addr); k++)
+			;
+		if (k == d->n_sockets && addr->proto == IPPROTO_UDP && s->groups[i].n_slots > 0)
+			check_dry_bind(d, (pid_t)s->groups[i].slots[0].pid, UINT64_MAX - i, addr);
+	}
+}
+
 static void ask_keeper(struct dry_run *d, int64_t now)
 {
 	struct variables v = {0};
@@ -120,6 +135,7 @@ static void ask_keeper(struct dry_run *d, int64_t now)
 	if (status_ask(&v, &s) == 0 && s.n_groups > 0 && s.n_groups >= d->status.n_groups) {
 		status_free(&d->status);
 		d->status = s;
+		note_udp(&d->dry, &s);
 	} else {
 		status_free(&s);
 	}
@@ -145,10 +161,10 @@ static void watch(struct dry_run *d)
 
 	while (d->stopped_by == 0 && cli_now_ms() < end) {
 		pump(d);
-		if (cli_now_ms() >= look_at) {
-			look(d);
-			look_at = cli_now_ms() + TICK_MS;
-		}
+		if (cli_now_ms() < look_at)
+			continue;
+		look(d);
+		look_at = cli_now_ms() + TICK_MS;
 		if (d->ended_ms >= 0 && !lives(d))
 			return;
 	}
@@ -177,9 +193,10 @@ static void end(struct dry_run *d)
 		cli_say("check --run: something of the dry run has not ended");
 }
 
-static int report(struct dry_run *d, int64_t ran_ms, bool daemon)
+/* The report as of now; malloc'ed; NULL: no memory. */
+static char *describe(const struct dry_run *d, int64_t ran_ms, bool *ret_works)
 {
-	char *log = check_start_log_text(&d->log, LOG_MAX);
+	char *log = check_start_log_text(&d->log, LOG_MAX), *text = NULL;
 	struct check_report r = {
 		.dry = &d->dry,
 		.policy = d->how->policy,
@@ -189,22 +206,29 @@ static int report(struct dry_run *d, int64_t ran_ms, bool daemon)
 		.ended = d->ended_ms >= 0,
 		.ended_ms = d->ended_ms,
 		.wait_status = d->wait_status,
-		.daemon = daemon,
+		.daemon = d->ended_ms >= 0 && lives(d),
 		.workers_shared = d->how->workers_shared,
 	};
-	bool works = check_report(stdout, &r);
+	size_t size;
+	FILE *to = open_memstream(&text, &size);
 
+	if (to != NULL) {
+		*ret_works = check_report(to, &r);
+		if (fclose(to) != 0) {
+			free(text);
+			text = NULL;
+		}
+	}
 	free(log);
-	if (fflush(stdout) != 0)
-		return 1;
-	return works ? 0 : CLI_UNAVAILABLE;
+	return text;
 }
 
+/* What is said is how it was before we ended it; it is said when all has ended. */
 static int run(struct dry_run *d)
 {
-	int64_t ran_ms;
-	bool daemon, ended;
-	int r, status;
+	bool works = false;
+	char *text;
+	int r;
 
 	d->started_ms = cli_now_ms();
 	r = check_start_command(d->how, &d->command, &d->listener);
@@ -212,17 +236,17 @@ static int run(struct dry_run *d)
 		return r;
 	watch(d);
 	look(d);
-	ran_ms = cli_now_ms() - d->started_ms;
-	daemon = d->ended_ms >= 0 && lives(d);
-	ended = d->ended_ms >= 0; /* from here on it is we who end it */
-	status = d->wait_status;
+	text = describe(d, cli_now_ms() - d->started_ms, &works);
 	end(d);
-	if (!ended)
-		d->ended_ms = -1;
-	d->wait_status = status;
-	if (d->stopped_by != 0)
-		return 128 + d->stopped_by;
-	return report(d, ran_ms, daemon);
+	if (text == NULL || d->stopped_by != 0) {
+		free(text);
+		return d->stopped_by != 0 ? 128 + d->stopped_by : 1;
+	}
+	r = works ? 0 : CLI_UNAVAILABLE;
+	if (fputs(text, stdout) == EOF || fflush(stdout) != 0)
+		r = 1;
+	free(text);
+	return r;
 }
 
 /* The watching process. */
