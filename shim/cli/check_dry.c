@@ -114,11 +114,12 @@ void check_dry_touch(struct check_dry *d, pid_t pid, uint64_t inode, unsigned ho
 	d->touches[i].how |= how;
 }
 
-void check_dry_fork(struct check_dry *d, pid_t pid)
+void check_dry_fork(struct check_dry *d, pid_t pid, bool spawns)
 {
 	struct check_dry_process *p = check_dry_process(d, pid);
 
-	if (p == NULL)
+	d->spawned += spawns;
+	if (p == NULL || spawns)
 		return;
 	p->forks++;
 	if (p->accepts)

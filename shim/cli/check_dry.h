@@ -25,7 +25,7 @@ struct check_dry_process {
 	char name[16];
 	bool accepts;	   /* it has called accept on a listener */
 	bool uring;	   /* it has made an io_uring */
-	unsigned forks;	   /* processes it made; programs started by vfork are not counted */
+	unsigned forks;	   /* processes it made; those made by vfork are not counted */
 	unsigned serving;  /* of these, after its first accept */
 };
 
@@ -51,6 +51,7 @@ struct check_dry {
 	struct check_dry_process processes[CHECK_DRY_PROCESSES];
 	struct check_dry_touch touches[CHECK_DRY_TOUCHES];
 	size_t n_sockets, n_processes, n_touches;
+	unsigned spawned; /* processes made by vfork, to start another program */
 	bool accepted; /* somebody has called accept */
 	bool full;     /* there was more than there is room for */
 };
@@ -74,8 +75,8 @@ void check_dry_listens(struct check_dry *d, uint64_t inode, const struct addr *a
 /** check_dry_touch - a process accepts from, or waits for, a socket that is known */
 void check_dry_touch(struct check_dry *d, pid_t pid, uint64_t inode, unsigned how);
 
-/** check_dry_fork - a process makes another one */
-void check_dry_fork(struct check_dry *d, pid_t pid);
+/** check_dry_fork - a process makes another one; spawns: by vfork(2), to start a program */
+void check_dry_fork(struct check_dry *d, pid_t pid, bool spawns);
 
 /** check_dry_same - the same protocol, address and port; device and IPV6_V6ONLY do not count */
 bool check_dry_same(const struct addr *a, const struct addr *b);

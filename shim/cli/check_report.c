@@ -182,8 +182,9 @@ static void show_accepting(FILE *to, const struct check_report *r, const struct 
 		line(to, "", "%s", why_shared(r, rule));
 }
 
-/* Why an address is left alone; NULL: it is to be shared. */
-static const char *left_alone(const struct check_dry_socket *s, const struct policy_rule *rule)
+/* Why an address is left alone; NULL: it is to be shared, or is. */
+static const char *left_alone(const struct check_dry_socket *s, const struct policy_rule *rule,
+			      bool shared)
 {
 	if (s->any_port)
 		return "port 0 was asked for: left alone";
@@ -193,7 +194,7 @@ static const char *left_alone(const struct check_dry_socket *s, const struct pol
 		return "no rule covers it: left alone";
 	if (rule->mode == POLICY_OFF)
 		return "its rule says off: left alone";
-	if (rule->any_port && s->late)
+	if (rule->any_port && s->late && !shared)
 		return "bound after the first accept, which a rule with * as port does not cover: "
 		       "left alone";
 	return NULL;
@@ -205,7 +206,7 @@ static bool show_address(FILE *to, const struct check_report *r, const struct ch
 	const struct policy_rule *rule = s->any_port ? NULL : policy_match(r->policy, &s->addr);
 	const char *proto = s->addr.proto == IPPROTO_UDP ? "udp" : "tcp";
 	const struct status_group *g = group_of(r->status, &s->addr);
-	const char *alone = left_alone(s, rule);
+	const char *alone = left_alone(s, rule, g != NULL);
 	char address[ADDR_TEXT_MAX], by[80] = "";
 
 	addr_format(&s->addr, address, sizeof(address));
@@ -291,16 +292,29 @@ static void show_log(FILE *to, const char *log)
 	}
 }
 
+static void show_forks(FILE *to, const struct check_dry *d)
+{
+	char n[64], m[64];
+	size_t i, forks = 0;
+
+	for (i = 0; i < d->n_processes; i++)
+		forks += d->processes[i].forks;
+	if (forks == 0 && d->spawned == 0)
+		line(to, "note", "it does not fork");
+	if (forks > 0)
+		line(to, "note", "it made %s by fork", count(forks, "process", "processes", n));
+	if (d->spawned > 0)
+		line(to, "note", "it started %s by vfork",
+		     count(d->spawned, "program", "programs", m));
+}
+
 bool check_report(FILE *to, const struct check_report *r)
 {
 	const struct check_dry *d = r->dry;
 	bool works = true, served = false;
-	unsigned forks = 0, any = 0;
+	size_t i, any = 0;
 	char n[64];
-	size_t i;
 
-	for (i = 0; i < d->n_processes; i++)
-		forks += d->processes[i].forks;
 	for (i = 0; i < d->n_sockets; i++)
 		served = served || d->sockets[i].listens || d->sockets[i].addr.proto == IPPROTO_UDP;
 	fprintf(to, "dry run (%" PRId64 ".%" PRId64 " s, in a network of its own):\n",
@@ -316,10 +330,7 @@ bool check_report(FILE *to, const struct check_report *r)
 	if (any > 0)
 		line(to, "note", "%s bound to port 0: left alone",
 		     count(any, "socket was", "sockets were", n));
-	if (forks > 0)
-		line(to, "note", "it made %s by fork", count(forks, "process", "processes", n));
-	else
-		line(to, "note", "it does not fork");
+	show_forks(to, d);
 	works = show_ending(to, r, served) && works;
 	if (!served && !r->ended) {
 		line(to, "no", "it did not listen: there is nothing to share");

@@ -113,7 +113,8 @@ int check_space_enter(char why[CHECK_SPACE_WHY_MAX])
 		step = "a user and a network namespace";
 		r = unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0 ? 0 : -errno;
 		if (r == 0) {
-			step = "a user namespace's map of users";
+			step = uid != 0 ? "a user namespace's map of users"
+					: "a map of user 0, which needs CAP_SETFCAP (user_namespaces(7)),";
 			r = map_ids(uid, gid);
 		}
 	}

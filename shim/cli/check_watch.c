@@ -34,6 +34,9 @@ static const int calls[] = {
 #ifdef __NR_fork
 	__NR_fork,
 #endif
+#ifdef __NR_vfork
+	__NR_vfork,
+#endif
 #ifdef __NR_poll
 	__NR_poll,
 #endif
@@ -254,11 +257,11 @@ static void saw_select(const struct caller *c, const struct seccomp_data *data)
 	}
 }
 
-/* A thread is no process, and who calls vfork is about to start another program. */
+/* A thread is no process. */
 static void saw_clone(const struct caller *c, uint64_t flags)
 {
-	if (!(flags & (CLONE_THREAD | CLONE_VFORK)))
-		check_dry_fork(c->d, c->process->pid);
+	if (!(flags & CLONE_THREAD))
+		check_dry_fork(c->d, c->process->pid, (flags & CLONE_VFORK) != 0);
 }
 
 static void examine(const struct caller *c, const struct seccomp_data *data)
@@ -294,6 +297,11 @@ static void examine(const struct caller *c, const struct seccomp_data *data)
 #ifdef __NR_fork
 	case __NR_fork:
 		saw_clone(c, 0);
+		break;
+#endif
+#ifdef __NR_vfork
+	case __NR_vfork:
+		saw_clone(c, CLONE_VFORK);
 		break;
 #endif
 	case __NR_clone:
