@@ -35,7 +35,7 @@ struct request {
 	char **command; /* and its words */
 	bool run;
 	long seconds; /* 0: not given */
-	int done; /* help or version were shown: its status; -1: go on */
+	int done;     /* help or version were shown: its status; -1: go on */
 };
 
 static int take(struct options *o, int id, struct request *req)

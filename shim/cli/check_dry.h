@@ -1,5 +1,5 @@
-/* What was seen of a command while it ran under `check --run`: its sockets, its processes, and which
- * of these wait for or accept connections from which socket. Plain data; makes no calls. */
+/* What was seen of a command while it ran under `check --run`: its sockets, its processes, and
+ * which of these wait for or accept connections from which socket. Plain data; makes no calls. */
 #ifndef SOCKSHARD_CLI_CHECK_DRY_H
 #define SOCKSHARD_CLI_CHECK_DRY_H
 
@@ -23,10 +23,10 @@
 struct check_dry_process {
 	pid_t pid, parent; /* parent: when it was last seen */
 	char name[16];
-	bool accepts;	   /* it has called accept on a listener */
-	bool uring;	   /* it has made an io_uring */
-	unsigned forks;	   /* processes it made; those made by vfork are not counted */
-	unsigned serving;  /* of these, after its first accept */
+	bool accepts;	  /* it has called accept on a listener */
+	bool uring;	  /* it has made an io_uring */
+	unsigned forks;	  /* processes it made; those made by vfork are not counted */
+	unsigned serving; /* of these, after its first accept */
 };
 
 struct check_dry_socket {
@@ -52,8 +52,8 @@ struct check_dry {
 	struct check_dry_touch touches[CHECK_DRY_TOUCHES];
 	size_t n_sockets, n_processes, n_touches;
 	unsigned spawned; /* processes made by vfork, to start another program */
-	bool accepted; /* somebody has called accept */
-	bool full;     /* there was more than there is room for */
+	bool accepted;	  /* somebody has called accept */
+	bool full;	  /* there was more than there is room for */
 };
 
 /** check_dry_process - the entry of a process, made when it is new; NULL: no room */
@@ -83,27 +83,28 @@ bool check_dry_same(const struct addr *a, const struct addr *b);
 
 /* Who accepts at one address, and from what. */
 enum check_dry_verdict {
-	CHECK_DRY_SILENT,   /* it never listened */
-	CHECK_DRY_NOBODY,   /* nobody has waited for connections there */
-	CHECK_DRY_ONE,	    /* one process */
+	CHECK_DRY_SILENT,     /* it never listened */
+	CHECK_DRY_NOBODY,     /* nobody has waited for connections there */
+	CHECK_DRY_ONE,	      /* one process */
 	CHECK_DRY_PER_CLIENT, /* one process, which makes one for each connection */
-	CHECK_DRY_OWN,	    /* several, each from a socket that the keeper made or left to it */
-	CHECK_DRY_SEVERAL,  /* several sockets that the server itself has bound, each with one process */
-	CHECK_DRY_SHARED,   /* several processes at one socket */
-	CHECK_DRY_MIXED,    /* several processes, several sockets, some of them with more than one */
-	CHECK_DRY_WATCHED,  /* a parent waits for events, its children accept */
+	CHECK_DRY_OWN,	      /* several, each from a socket that the keeper made or left to it */
+	CHECK_DRY_SEVERAL,    /* several sockets that the server itself has bound, each with one
+				 process */
+	CHECK_DRY_SHARED,     /* several processes at one socket */
+	CHECK_DRY_MIXED,   /* several processes, several sockets, some of them with more than one */
+	CHECK_DRY_WATCHED, /* a parent waits for events, its children accept */
 };
 
 struct check_dry_summary {
 	enum check_dry_verdict verdict;
-	pid_t binder;	   /* who bound it first */
-	pid_t watcher;	   /* WATCHED: the parent */
-	pid_t pids[64];	   /* who accepts, in the order they were seen */
-	size_t n_pids;	   /* all of them; pids has the first 64 */
-	size_t n_sockets;  /* that these use */
-	unsigned how;	   /* CHECK_DRY_* of all of them */
-	unsigned serving;  /* processes these made since their first accept */
-	bool uring;	   /* the command uses io_uring somewhere */
+	pid_t binder;	  /* who bound it first */
+	pid_t watcher;	  /* WATCHED: the parent */
+	pid_t pids[64];	  /* who accepts, in the order they were seen */
+	size_t n_pids;	  /* all of them; pids has the first 64 */
+	size_t n_sockets; /* that these use */
+	unsigned how;	  /* CHECK_DRY_* of all of them */
+	unsigned serving; /* processes these made since their first accept */
+	bool uring;	  /* the command uses io_uring somewhere */
 };
 
 /** check_dry_summary - what was seen at an address */

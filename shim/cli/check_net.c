@@ -9,8 +9,8 @@
 
 #include "check_net.h"
 
-#define LISTENING	0x0a /* TCP_LISTEN */
-#define FIRST_ROUND_MS	300
+#define LISTENING	  0x0a /* TCP_LISTEN */
+#define FIRST_ROUND_MS	  300
 #define BETWEEN_ROUNDS_MS 500
 
 /* Addresses stand there as 32-bit words of the machine's own order. */
@@ -41,7 +41,8 @@ bool check_net_line(const char *line, struct addr *ret_addr, uint64_t *ret_inode
 	char ip[40];
 
 	memset(&a, 0, sizeof(a));
-	if (sscanf(line, "%*d: %32[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*x:%x %*x:%*x %*x %*d %*d %llu",
+	if (sscanf(line,
+		   "%*d: %32[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*x:%x %*x:%*x %*x %*d %*d %llu",
 		   ip, &port, &state, &waiting, &inode) != 5)
 		return false;
 	if (state != LISTENING || port > 65535 || !read_ip(ip, strlen(ip), a.ip))

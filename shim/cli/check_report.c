@@ -125,8 +125,8 @@ static const char *why_shared(const struct check_report *r, const struct policy_
 }
 
 /* What follows from who accepts, of an address that is shared. */
-static void show_meaning(FILE *to, const struct check_report *r, const struct check_dry_summary *sum,
-			 const struct policy_rule *rule)
+static void show_meaning(FILE *to, const struct check_report *r,
+			 const struct check_dry_summary *sum, const struct policy_rule *rule)
 {
 	switch (sum->verdict) {
 	case CHECK_DRY_ONE:
@@ -215,8 +215,8 @@ static bool show_address(FILE *to, const struct check_report *r, const struct ch
 			 (int)s->binder);
 	else if (s->binder != 0)
 		snprintf(by, sizeof(by), ", bound by pid %d", (int)s->binder);
-	if (alone != NULL) {
-		line(to, "note", "%s %s%s: %s", proto, address, by, alone);
+	if (rule == NULL || alone != NULL) {
+		line(to, "note", "%s %s%s: %s", proto, address, by, alone != NULL ? alone : "");
 		if (s->listens)
 			show_accepting(to, r, s, NULL);
 		return true;
@@ -235,7 +235,8 @@ static bool show_address(FILE *to, const struct check_report *r, const struct ch
 	if (s->addr.proto == IPPROTO_TCP)
 		show_accepting(to, r, s, rule);
 	if (is_unseen(s, g))
-		line(to, "", "the library has not seen an accept (io_uring, raw system calls, or a "
+		line(to, "",
+		     "the library has not seen an accept (io_uring, raw system calls, or a "
 		     "socket handed over by a unix connection): served, not counted, given nothing "
 		     "that waited elsewhere");
 	show_slots(to, g);
@@ -262,13 +263,16 @@ static bool show_ending(FILE *to, const struct check_report *r, bool served)
 		return true;
 	run_rules_text(r->wait_status, text, sizeof(text));
 	if (r->daemon) {
-		line(to, "note", "the process that was started: %s after %" PRId64
+		line(to, "note",
+		     "the process that was started: %s after %" PRId64
 		     " ms; others went on: a daemon, which `sockshard run` cannot look after; "
-		     "keep it in the foreground", text, r->ended_ms);
+		     "keep it in the foreground",
+		     text, r->ended_ms);
 		return true;
 	}
-	line(to, served && r->wait_status == 0 ? "note" : "no", "the command: %s after %" PRId64 " ms%s", text,
-	     r->ended_ms, served ? "" : ", before it listened");
+	line(to, served && r->wait_status == 0 ? "note" : "no",
+	     "the command: %s after %" PRId64 " ms%s", text, r->ended_ms,
+	     served ? "" : ", before it listened");
 	return served && r->wait_status == 0;
 }
 

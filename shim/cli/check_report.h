@@ -15,10 +15,10 @@ struct check_report {
 	const struct status *status; /* of the dry run's keeper, when most was shared */
 	const char *log;	     /* the library's lines */
 	int64_t ran_ms;
-	bool ended;    /* the process that was started has ended by itself ... */
-	int64_t ended_ms; /* ... after so long ... */
-	int wait_status;  /* ... in this way ... */
-	bool daemon;   /* ... and left others behind */
+	bool ended;	     /* the process that was started has ended by itself ... */
+	int64_t ended_ms;    /* ... after so long ... */
+	int wait_status;     /* ... in this way ... */
+	bool daemon;	     /* ... and left others behind */
 	bool workers_shared; /* SOCKSHARD_WORKERS=shared */
 };
 

@@ -1,5 +1,5 @@
-/* See check_run.h. Two processes: one starts and watches the command, the other waits for it and ends
- * what it leaves behind, should it be killed. */
+/* See check_run.h. Two processes: one starts and watches the command, the other waits for it and
+ * ends what it leaves behind, should it be killed. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -24,12 +24,12 @@
 #include "run_rules.h"
 #include "status.h"
 
-#define TICK_MS	   50
-#define STATUS_MS  250
-#define GRACE_MS   2000 /* from TERM to KILL */
-#define KEEPER_MS  2000
-#define LOG_MAX	   65536
-#define CALLS_MAX  64 /* of the command, between two looks at the clock */
+#define TICK_MS	  50
+#define STATUS_MS 250
+#define GRACE_MS  2000 /* from TERM to KILL */
+#define KEEPER_MS 2000
+#define LOG_MAX	  65536
+#define CALLS_MAX 64 /* of the command, between two looks at the clock */
 
 struct dry_run {
 	const struct check_run *how;
@@ -85,8 +85,8 @@ static void take_signals(struct dry_run *d)
 /* Let the command go on until something else is to be done: at most a tick. */
 static void pump(struct dry_run *d)
 {
-	struct pollfd fds[] = {
-		{.fd = d->signals, .events = POLLIN}, {.fd = d->listener, .events = POLLIN}};
+	struct pollfd fds[] = {{.fd = d->signals, .events = POLLIN},
+			       {.fd = d->listener, .events = POLLIN}};
 	int n;
 
 	if (poll(fds, 2, TICK_MS) <= 0)
@@ -272,7 +272,8 @@ static int supervise(const struct check_run *how, const sigset_t *mask, pid_t pa
 	if (r == 0)
 		r = check_start_keeper(how->self, &d.log, &d.keeper);
 	if (r != 0) {
-		cli_say("check --run: a keeper for the dry run cannot be started: %s", strerror(-r));
+		cli_say("check --run: a keeper for the dry run cannot be started: %s",
+			strerror(-r));
 		r = CLI_UNAVAILABLE;
 	} else {
 		r = run(&d);

@@ -25,8 +25,8 @@ struct check_run {
  *
  * The command runs under the library in a network namespace of its own, with a keeper of its own;
  * never in the caller's. When this returns, everything that was started has ended. Returns an exit
- * status: 0 all works; CLI_UNAVAILABLE; 1 the output could not be written; 128 + a signal that ended
- * it early.
+ * status: 0 all works; CLI_UNAVAILABLE; 1 the output could not be written; 128 + a signal that
+ * ended it early.
  */
 int check_run(const struct check_run *how);
 

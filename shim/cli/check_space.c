@@ -114,7 +114,8 @@ int check_space_enter(char why[CHECK_SPACE_WHY_MAX])
 		r = unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0 ? 0 : -errno;
 		if (r == 0) {
 			step = uid != 0 ? "a user namespace's map of users"
-					: "a map of user 0, which needs CAP_SETFCAP (user_namespaces(7)),";
+					: "a map of user 0, which needs CAP_SETFCAP "
+					  "(user_namespaces(7)),";
 			r = map_ids(uid, gid);
 		}
 	}

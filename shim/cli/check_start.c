@@ -210,7 +210,9 @@ int check_start_command(const struct check_run *how, pid_t *ret_pid, int *ret_li
 	run_copy_free(envp);
 	if (r == 0)
 		return 0;
-	cli_say("check --run: the command's calls cannot be watched here (%s): seccomp notification "
-		"is needed (Linux 5.6); the command was not started", strerror(-r));
+	cli_say("check --run: the command's calls cannot be watched here (%s): seccomp "
+		"notification "
+		"is needed (Linux 5.6); the command was not started",
+		strerror(-r));
 	return CLI_UNAVAILABLE;
 }

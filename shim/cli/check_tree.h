@@ -17,8 +17,8 @@
  */
 size_t check_tree_signal(int number, bool all, pid_t but);
 
-/** check_tree_end - KILL all descendants, again and again until none is left; false: some are, after
- * 5 s. Reaps them */
+/** check_tree_end - KILL all descendants, again and again until none is left; false: some are,
+ * after 5 s. Reaps them */
 bool check_tree_end(void);
 
 #endif

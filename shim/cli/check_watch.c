@@ -67,8 +67,7 @@ int check_watch_install(const struct elf_info *library)
 
 	program[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
 						    offsetof(struct seccomp_data, arch));
-	program[n++] =
-		(struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, arch, 0, CALLS + 1);
+	program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, arch, 0, CALLS + 1);
 	program[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
 						    offsetof(struct seccomp_data, nr));
 	for (i = 0; i < CALLS; i++)
@@ -82,8 +81,8 @@ int check_watch_install(const struct elf_info *library)
 		     SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
 		     &fprog);
 	if (fd < 0 && errno == EINVAL)
-		fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
-			     SECCOMP_FILTER_FLAG_NEW_LISTENER, &fprog);
+		fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
+			     &fprog);
 	return fd < 0 ? -errno : (int)fd;
 }
 
@@ -118,7 +117,8 @@ static bool identify(struct caller *c)
 	f = fopen(path, "re");
 	while (f != NULL && fgets(line, sizeof(line), f) != NULL && parent == 0) {
 		if (strncmp(line, "Name:\t", 6) == 0)
-			snprintf(name, sizeof(name), "%.*s", (int)strcspn(line + 6, "\n"), line + 6);
+			snprintf(name, sizeof(name), "%.*s", (int)strcspn(line + 6, "\n"),
+				 line + 6);
 		else if (strncmp(line, "Tgid:\t", 6) == 0)
 			pid = atoi(line + 6); /* written by the kernel */
 		else if (strncmp(line, "PPid:\t", 6) == 0)

@@ -1,5 +1,6 @@
-/* Sees what a command and all its descendants do with sockets: a seccomp filter that lets every call
- * through, but tells us of some of them before (seccomp_unotify(2), Linux 5.5). Changes no call. */
+/* Sees what a command and all its descendants do with sockets: a seccomp filter that lets every
+ * call through, but tells us of some of them before (seccomp_unotify(2), Linux 5.5). Changes no
+ * call. */
 #ifndef SOCKSHARD_CLI_CHECK_WATCH_H
 #define SOCKSHARD_CLI_CHECK_WATCH_H
 

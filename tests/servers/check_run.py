@@ -42,6 +42,16 @@ while True:
     c.close()
 """
 
+# as php-fpm with pm=ondemand: a process is made when a client is there
+WATCHES = LISTEN + """
+while True:
+    select.select([s], [], [])
+    if os.fork() == 0:
+        s.accept()[0].close()
+        os._exit(0)
+    os.wait()
+"""
+
 
 def left():
     """Processes of a dry run that still run."""
@@ -141,21 +151,10 @@ def a_server_that_forks_for_each_client():
         r"it made 8 processes by fork")
 
 
-@test(60)
-def a_process_manager_that_watches_while_its_children_accept():
-    where = folder()
-    config = write(os.path.join(where, "conf"), f"""[global]
-daemonize = no
-error_log = /dev/stderr
-[www]
-user = www-data
-listen = 127.0.0.1:{PORT}
-pm = ondemand
-pm.max_children = 3
-""")
-    fpm = next((p for p in ("php-fpm", "php-fpm8.2") if shutil.which(p)), "php-fpm8.2")
-    report, _, _ = dry(need(fpm), "-y", config)
-    has(report, r"php-fpm\S* pid \d+ waits for clients, and processes it makes accept",
+@test(60, "plain user")
+def a_parent_that_watches_while_its_children_accept():
+    report, _, _ = dry(PYTHON, "-c", WATCHES)
+    has(report, r"python3 pid \d+ waits for clients, and processes it makes accept \(python3: pids? ",
         r"they share the queue of this copy")
 
 

@@ -17,7 +17,7 @@
 #include "../../shim/cli/check_report.h"
 #include "../../shim/cli/cli.h"
 
-#define MASTER 10
+#define MASTER	     10
 #define EXITED(code) ((code) << 8) /* as wait(2) has it on every system */
 
 static struct addr tcp(uint16_t port)
@@ -75,7 +75,8 @@ static void one_process_is_one(void **state)
 	assert_int_equal(s.how, CHECK_DRY_POLL | CHECK_DRY_ACCEPT);
 }
 
-static void a_socket_that_never_listened_is_silent_and_one_without_acceptors_has_nobody(void **state)
+static void
+a_socket_that_never_listened_is_silent_and_one_without_acceptors_has_nobody(void **state)
 {
 	struct check_dry *d = calloc(1, sizeof(*d));
 	struct addr a = tcp(80);
@@ -176,7 +177,7 @@ static void more_than_there_is_room_for_is_said_and_does_no_harm(void **state)
 	assert_true(d->full);
 	d->full = false;
 	for (i = 0; i < CHECK_DRY_SOCKETS + 10; i++)
-		check_dry_bind(d, MASTER, (uint64_t)(2000 + i), &a);
+		check_dry_bind(d, MASTER, 2000 + (uint64_t)i, &a);
 	assert_true(d->full);
 	d->full = false;
 	for (i = 0; i < CHECK_DRY_TOUCHES + 10; i++)
@@ -191,7 +192,8 @@ static void a_line_of_proc_net_tcp_is_read_if_it_listens(void **state)
 		"   0: 0100007F:1F90 00000000:0000 0A 00000000:00000003 00:00000000 00000000"
 		"  1000        0 4711 1 0000000000000000 100 0 0 10 0";
 	static const char v6[] =
-		"   1: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A "
+		"   1: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 "
+		"0A "
 		"00000000:00000000 00:00000000 00000000     0        0 4712 1 0000000000000000";
 	static const char established[] =
 		"   2: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000"
@@ -218,8 +220,8 @@ static void a_line_of_proc_net_tcp_is_read_if_it_listens(void **state)
 }
 
 /* The report of a dry run as text, caller frees; groups of status are made from addrs. */
-static char *report(const struct check_dry *d, const char *policy_text, const char *log,
-		    size_t n, const uint16_t *ports, struct check_report r, bool *ret_works)
+static char *report(const struct check_dry *d, const char *policy_text, const char *log, size_t n,
+		    const uint16_t *ports, struct check_report r, bool *ret_works)
 {
 	struct status_group groups[4];
 	struct status status = {.groups = groups, .n_groups = n};
@@ -258,7 +260,8 @@ static void a_shared_address_works_and_names_its_rule(void **state)
 	(void)state;
 	child(d, 11, 1000, CHECK_DRY_EPOLL);
 	child(d, 12, 1001, CHECK_DRY_EPOLL);
-	text = report(d, "tcp/9;tcp/80", "", 1, ports, (struct check_report){.ran_ms = 1500}, &works);
+	text = report(d, "tcp/9;tcp/80", "", 1, ports, (struct check_report){.ran_ms = 1500},
+		      &works);
 	assert_true(works);
 	expect(text, "dry run (1.5 s");
 	expect(text, "yes  tcp 0.0.0.0:80, bound by server pid 10: shared by rule 2, balance\n");
