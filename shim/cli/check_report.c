@@ -276,6 +276,12 @@ static bool show_ending(FILE *to, const struct check_report *r, bool served)
 	return served && r->wait_status == 0;
 }
 
+/* "fd 3 is slot 0 of ...", "fd 3: ... slot 1": all is well. */
+static bool names_a_slot(const char *text, size_t n)
+{
+	return n > 3 && memcmp(text, "fd ", 3) == 0 && memmem(text, n, "slot ", 5) != NULL;
+}
+
 /* The library's lines, each once, without those that only say that all is well. */
 static void show_log(FILE *to, const char *log)
 {
@@ -288,7 +294,7 @@ static void show_log(FILE *to, const char *log)
 		const char *before = memmem(log, (size_t)(at - log), at, n);
 
 		if (before != NULL || strncmp(at, head, sizeof(head) - 1) != 0 ||
-		    memmem(at, n, " is slot ", 9) != NULL)
+		    names_a_slot(at + sizeof(head) - 1, n - sizeof(head)))
 			continue;
 		line(to, "note", "the library: %.*s", (int)(n - sizeof(head)),
 		     at + sizeof(head) - 1);

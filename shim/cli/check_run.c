@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -29,7 +31,6 @@
 #define GRACE_MS  2000 /* from TERM to KILL */
 #define KEEPER_MS 2000
 #define LOG_MAX	  65536
-#define CALLS_MAX 64 /* of the command, between two looks at the clock */
 
 struct dry_run {
 	const struct check_run *how;
@@ -38,7 +39,10 @@ struct dry_run {
 	struct status status; /* the keeper's answer when it had most groups */
 	struct check_start_log log;
 	int signals;  /* signalfd */
-	int listener; /* of the filter */
+	int listener; /* of the filter; of the watching thread, as long as there is one */
+	int quit;     /* eventfd: the thread is to end */
+	pthread_t thread;
+	pthread_mutex_t lock; /* of dry */
 	pid_t command, keeper;
 	int64_t started_ms, status_at;
 	int64_t ended_ms; /* since the start; -1: the process runs */
@@ -82,31 +86,49 @@ static void take_signals(struct dry_run *d)
 	reap(d);
 }
 
-/* Let the command go on until something else is to be done: at most a tick. */
-static void pump(struct dry_run *d)
+/* Until something ends or a tick is over. */
+static void pause_a_tick(struct dry_run *d)
 {
-	struct pollfd fds[] = {{.fd = d->signals, .events = POLLIN},
-			       {.fd = d->listener, .events = POLLIN}};
-	int n;
+	struct pollfd fd = {.fd = d->signals, .events = POLLIN};
 
-	if (poll(fds, 2, TICK_MS) <= 0)
-		return;
-	if (fds[0].revents != 0)
+	if (poll(&fd, 1, TICK_MS) > 0)
 		take_signals(d);
-	for (n = 0; n < CALLS_MAX && d->listener >= 0; n++) {
-		struct pollfd *next = &fds[1];
+}
 
-		if (n > 0 && poll(next, 1, 0) <= 0)
-			return;
-		if (next->revents & POLLIN) {
-			(void)check_watch_take(d->listener, &d->dry);
-		} else if (next->revents != 0) { /* nobody is left who has the filter */
-			close(d->listener);
-			d->listener = -1;
-		} else {
-			return;
-		}
+/* The watching thread: without it no call of the command goes on. */
+static void *serve(void *of)
+{
+	struct dry_run *d = of;
+	struct pollfd fds[] = {{.fd = d->listener, .events = POLLIN},
+			       {.fd = d->quit, .events = POLLIN}};
+
+	while (poll(fds, 2, -1) >= 0 && fds[1].revents == 0) {
+		if (fds[0].revents & POLLIN)
+			(void)check_watch_take(d->listener, &d->dry, &d->lock);
+		else if (fds[0].revents != 0)
+			break; /* nobody is left who has the filter */
 	}
+	return NULL;
+}
+
+static int serve_start(struct dry_run *d)
+{
+	pthread_mutex_init(&d->lock, NULL);
+	d->quit = eventfd(0, EFD_CLOEXEC);
+	if (d->quit < 0)
+		return -errno;
+	return -pthread_create(&d->thread, NULL, serve, d);
+}
+
+static void serve_end(struct dry_run *d)
+{
+	if (d->listener < 0)
+		return;
+	(void)eventfd_write(d->quit, 1);
+	(void)pthread_join(d->thread, NULL);
+	close(d->quit);
+	close(d->listener);
+	d->listener = -1;
 }
 
 /* The keeper binds UDP sockets itself, so that nobody is seen to. The socket has no number here. */
@@ -135,7 +157,9 @@ static void ask_keeper(struct dry_run *d, int64_t now)
 	if (status_ask(&v, &s) == 0 && s.n_groups > 0 && s.n_groups >= d->status.n_groups) {
 		status_free(&d->status);
 		d->status = s;
+		pthread_mutex_lock(&d->lock);
 		note_udp(&d->dry, &s);
+		pthread_mutex_unlock(&d->lock);
 	} else {
 		status_free(&s);
 	}
@@ -145,8 +169,10 @@ static void look(struct dry_run *d)
 {
 	int64_t now = cli_now_ms();
 
+	pthread_mutex_lock(&d->lock);
 	check_net_listeners(&d->dry);
 	check_net_visit(&d->clients, &d->dry, now);
+	pthread_mutex_unlock(&d->lock);
 	ask_keeper(d, now);
 }
 
@@ -160,7 +186,7 @@ static void watch(struct dry_run *d)
 	int64_t end = d->started_ms + d->how->seconds * 1000, look_at = 0;
 
 	while (d->stopped_by == 0 && cli_now_ms() < end) {
-		pump(d);
+		pause_a_tick(d);
 		if (cli_now_ms() < look_at)
 			continue;
 		look(d);
@@ -178,23 +204,21 @@ static void end(struct dry_run *d)
 	check_net_leave(&d->clients);
 	(void)check_tree_signal(SIGTERM, false, d->keeper);
 	while (cli_now_ms() < until && lives(d))
-		pump(d);
+		pause_a_tick(d);
 	while (cli_now_ms() < until + GRACE_MS && check_tree_signal(SIGKILL, true, d->keeper) > 0)
-		pump(d);
-	if (d->listener >= 0)
-		close(d->listener);
-	d->listener = -1;
+		pause_a_tick(d);
+	serve_end(d);
 	if (d->keeper != 0)
 		(void)kill(d->keeper, SIGTERM);
 	until = cli_now_ms() + KEEPER_MS;
 	while (cli_now_ms() < until && check_tree_signal(0, false, 0) > 0)
-		pump(d);
+		pause_a_tick(d);
 	if (!check_tree_end())
 		cli_say("check --run: something of the dry run has not ended");
 }
 
 /* The report as of now; malloc'ed; NULL: no memory. */
-static char *describe(const struct dry_run *d, int64_t ran_ms, bool *ret_works)
+static char *describe(struct dry_run *d, int64_t ran_ms, bool *ret_works)
 {
 	char *log = check_start_log_text(&d->log, LOG_MAX), *text = NULL;
 	struct check_report r = {
@@ -213,7 +237,9 @@ static char *describe(const struct dry_run *d, int64_t ran_ms, bool *ret_works)
 	FILE *to = open_memstream(&text, &size);
 
 	if (to != NULL) {
+		pthread_mutex_lock(&d->lock);
 		*ret_works = check_report(to, &r);
+		pthread_mutex_unlock(&d->lock);
 		if (fclose(to) != 0) {
 			free(text);
 			text = NULL;
@@ -234,6 +260,13 @@ static int run(struct dry_run *d)
 	r = check_start_command(d->how, &d->command, &d->listener);
 	if (r != 0)
 		return r;
+	r = serve_start(d);
+	if (r != 0) {
+		close(d->listener);
+		d->listener = -1;
+		cli_say("check --run: %s", strerror(-r));
+		return CLI_UNAVAILABLE;
+	}
 	watch(d);
 	look(d);
 	text = describe(d, cli_now_ms() - d->started_ms, &works);

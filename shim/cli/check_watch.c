@@ -28,6 +28,7 @@
 #define ARCH_64	    0x80000000u
 #define ARCH_LITTLE 0x40000000u
 
+#define BATCH	   16
 #define POLLED_MAX 1024 /* descriptors of one poll or select that are looked at */
 
 static const int calls[] = {
@@ -321,23 +322,42 @@ static void examine(const struct caller *c, const struct seccomp_data *data)
 	}
 }
 
-int check_watch_take(int listener, struct check_dry *d)
+/* How many of the calls that wait were fetched: at least one is there. */
+static size_t fetch(int listener, struct seccomp_notif *calls_there, size_t max)
 {
-	struct seccomp_notif call;
-	struct seccomp_notif_resp answer;
-	struct caller c = {.d = d};
+	struct pollfd more = {.fd = listener, .events = POLLIN};
+	size_t n = 0;
 
-	memset(&call, 0, sizeof(call));
-	if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call) != 0)
+	do {
+		memset(&calls_there[n], 0, sizeof(*calls_there));
+		if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &calls_there[n]) != 0)
+			break;
+		n++;
+	} while (n < max && poll(&more, 1, 0) == 1 && (more.revents & POLLIN));
+	return n;
+}
+
+int check_watch_take(int listener, struct check_dry *d, pthread_mutex_t *lock)
+{
+	struct seccomp_notif waiting[BATCH];
+	size_t i, n = fetch(listener, waiting, BATCH);
+
+	if (n == 0)
 		return -errno;
-	c.tid = (pid_t)call.pid;
-	/* call.pid is 0 when it is in a pid namespace that we do not see: nothing is known then */
-	if (c.tid != 0 && identify(&c))
-		examine(&c, &call.data);
-	memset(&answer, 0, sizeof(answer));
-	answer.id = call.id;
-	answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-	if (ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer) != 0 && errno != ENOENT)
-		return -errno;
+	pthread_mutex_lock(lock);
+	for (i = 0; i < n; i++) {
+		struct caller c = {.d = d, .tid = (pid_t)waiting[i].pid};
+
+		/* 0: in a pid namespace that we do not see: nothing is known then */
+		if (c.tid != 0 && identify(&c))
+			examine(&c, &waiting[i].data);
+	}
+	pthread_mutex_unlock(lock);
+	for (i = 0; i < n; i++) {
+		struct seccomp_notif_resp answer = {.id = waiting[i].id,
+						    .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+
+		(void)ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer); /* it may be dead */
+	}
 	return 0;
 }

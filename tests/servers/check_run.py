@@ -122,8 +122,9 @@ def nginx_with_four_workers():
     report, _, _ = dry(need("nginx"), "-c", config, "-e", "stderr")
     for port in (PORT, PORT + 1):
         has(report, rf"^  yes  tcp 127\.0\.0\.1:{port}, bound by nginx pid \d+: shared by rule 1")
-    has(report, r"^       4 processes accept.*, by epoll \(nginx: pids \d+, \d+, \d+, \d+\)$",
-        r"it made 4 processes by fork")
+    has(report, r"^       4 processes accept from 4 sockets, by epoll \(nginx: pids \d+, \d+, \d+, \d+\)$",
+        r"^       each gets a queue of its own \(SOCKSHARD_WORKERS=own\)$",
+        r"^       slots: 0 pid \d+ of \d+, 1 pid \d+ of \d+, 2 pid ", r"it made 4 processes by fork")
 
 
 @test(60, "plain user")
@@ -133,7 +134,8 @@ def gunicorn_with_three_workers():
     report, _, _ = dry(need("gunicorn"), "-w", 3, "-b", f"127.0.0.1:{PORT}", "--chdir", where,
                        "--worker-tmp-dir", where, "app:app", seconds=4)
     has(report, rf"^  yes  tcp 127\.0\.0\.1:{PORT}, bound by \S+ pid \d+: shared by rule 1",
-        r"^       3 processes accept.*, by (select|poll|epoll) ", r"it made 3 processes by fork")
+        r"^       3 processes accept from 3 sockets, by (select|poll|epoll) ",
+        r"each gets a queue of its own", r"it made 3 processes by fork")
 
 
 @test(60, "plain user")

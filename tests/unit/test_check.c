@@ -279,7 +279,7 @@ static void an_address_that_should_be_shared_and_is_not_fails_with_the_librarys_
 
 	(void)state;
 	text = report(d, "tcp/80",
-		      "sockshard: fd 3 is slot 0 of group 'check'\nnot ours\n"
+		      "sockshard: fd 3: 0.0.0.0:80: slot 0\nnot ours\n"
 		      "sockshard: a reason\nsockshard: a reason\n",
 		      0, NULL, (struct check_report){0}, &works);
 	assert_false(works);
