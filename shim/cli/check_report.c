@@ -225,6 +225,13 @@ static bool show_address(FILE *to, const struct check_report *r, const struct ch
 		line(to, "note", "%s %s%s: did not listen", proto, address, by);
 		return true;
 	}
+	if (rule->mode == POLICY_OFFSET) {
+		line(to, "yes", "%s %s%s: not shared by rule %d, offset: slot k gets port %u + k",
+		     proto, address, by, (int)(rule - r->policy->rules) + 1, s->addr.port);
+		if (s->addr.proto == IPPROTO_TCP)
+			show_accepting(to, r, s, rule);
+		return true;
+	}
 	if (g == NULL) {
 		line(to, "no", "%s %s%s: not shared; the library's reason is below", proto, address,
 		     by);

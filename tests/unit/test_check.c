@@ -316,6 +316,22 @@ static void what_no_rule_covers_is_left_alone_and_no_failure(void **state)
 	free(d);
 }
 
+static void an_address_by_offset_works_without_a_group(void **state)
+{
+	struct check_dry *d = bound();
+	bool works;
+	char *text;
+
+	(void)state;
+	check_dry_touch(d, MASTER, 1000, CHECK_DRY_POLL);
+	text = report(d, "tcp/80=offset", "", 0, NULL, (struct check_report){0}, &works);
+	assert_true(works);
+	expect(text, "not shared by rule 1, offset: slot k gets port 80 + k\n");
+	expect(text, "1 process accepts, by poll");
+	free(text);
+	free(d);
+}
+
 static void a_command_that_ends_is_judged_by_its_status_and_whether_it_listened(void **state)
 {
 	static const uint16_t ports[] = {80};
@@ -413,6 +429,7 @@ int main(void)
 		cmocka_unit_test(
 			an_address_that_should_be_shared_and_is_not_fails_with_the_librarys_words),
 		cmocka_unit_test(what_no_rule_covers_is_left_alone_and_no_failure),
+		cmocka_unit_test(an_address_by_offset_works_without_a_group),
 		cmocka_unit_test(
 			a_command_that_ends_is_judged_by_its_status_and_whether_it_listened),
 		cmocka_unit_test(a_dry_run_needs_a_command_and_seconds_within_bounds),
