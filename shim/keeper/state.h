@@ -190,6 +190,7 @@ struct keeper {
 	uint32_t uid;
 	int listener, epoll, diag;
 	bool ending;
+	bool trifle; /* this event has changed nothing that has to be committed by itself */
 	int64_t now, accept_at, idle_since;
 	int64_t vault_at; /* there is none: try again; NEVER: there is */
 	unsigned conns, foreign;
