@@ -100,6 +100,7 @@ struct member { /* a held socket */
 	uint64_t seen_accepted; /* then */
 	int64_t accepted_at;    /* a look found that it had accepted, monotonic ms; 0: never */
 	int64_t moved_at;       /* its queue was empty or it accepted */
+	int64_t usual_ms;       /* so long it has stood still with a queue, and then accepted */
 	unsigned deaf;        /* nudges in a row that were not answered */
 	bool evict;           /* its slot has a new socket, or it left: end it when nothing can arrive */
 	int64_t idle_since;   /* without buckets since, monotonic ms */
@@ -190,6 +191,7 @@ struct keeper {
 	uint32_t uid;
 	int listener, epoll, diag;
 	bool ending;
+	bool trifle; /* this event has changed nothing that has to be committed by itself */
 	int64_t now, accept_at, idle_since;
 	int64_t vault_at; /* there is none: try again; NEVER: there is */
 	unsigned conns, foreign;
