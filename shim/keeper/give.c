@@ -229,11 +229,12 @@ void give_ahead(struct keeper *k, int member)
 {
 	const struct member *m = &k->members[member];
 	const struct group *g = &k->groups[m->group];
-	unsigned n;
+	unsigned waiting;
 
 	if (!g->steered || g->unheard || g->mode == WIRE_MODE_SHARED || !is_source(m, m->group))
 		return;
-	for (n = member_queue(k, m), n = n < AHEAD ? n : AHEAD; n > 0; n--) {
+	waiting = member_queue(k, m);
+	for (unsigned i = 0; i < waiting && i < AHEAD; i++) {
 		int to = nudge_choose(k, m->group);
 
 		if (to == NONE || nudge_prepare(k, to, false) < 0)
