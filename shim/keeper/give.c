@@ -14,6 +14,7 @@
 #include "member.h"
 #include "nudge.h"
 #include "order.h"
+#include "receiver.h"
 #include "snapshot.h"
 #include "stuck.h"
 
@@ -176,7 +177,7 @@ static bool is_source(const struct member *m, int group)
 /* Where nobody can be steered: whoever the kernel's hash takes a nudge to gets a gift. */
 static void pump_unsteered(struct keeper *k, int group)
 {
-	if (!nudge_has_receiver(k, group))
+	if (!receiver_exists(k, group))
 		return;
 	for (int i = 0; i < k->member_top; i++)
 		while (is_source(&k->members[i], group) && waits_for_gift(k, i))
@@ -189,7 +190,7 @@ static void pump_unsteered(struct keeper *k, int group)
 
 bool give_is_possible(struct keeper *k, int group)
 {
-	return !nudge_all_deaf(k, group) && group_is_heard(k, group);
+	return !receiver_all_deaf(k, group) && group_is_heard(k, group);
 }
 
 static bool has_source(const struct keeper *k, int group)
@@ -208,7 +209,7 @@ static int nudge_one(struct keeper *k, int group)
 	if (gifts_waiting(k, group) <= nudge_pending(k, group))
 		return 0;
 	nudge_send_ruled(k, group);
-	to = nudge_choose(k, group);
+	to = receiver_choose(k, group);
 	if (to == NONE)
 		return -EAGAIN;
 	r = nudge_prepare(k, to, false);
@@ -235,7 +236,7 @@ void give_ahead(struct keeper *k, int member)
 		return;
 	waiting = member_queue(k, m);
 	for (unsigned i = 0; i < waiting && i < AHEAD; i++) {
-		int to = nudge_choose(k, m->group);
+		int to = receiver_choose(k, m->group);
 
 		if (to == NONE || nudge_prepare(k, to, false) < 0)
 			return;
@@ -247,7 +248,7 @@ static void pump_steered(struct keeper *k, int group)
 	for (int i = 0; i < k->member_top; i++) {
 		while (is_source(&k->members[i], group) &&
 		       (gifts_waiting(k, group) < nudge_pending(k, group) ||
-		        nudge_choose(k, group) != NONE) &&
+		        receiver_choose(k, group) != NONE) &&
 		       waits_for_gift(k, i)) {
 			if (gifts_waiting(k, group) <= nudge_pending(k, group) &&
 			    reserve(k, i) < 0)
@@ -404,7 +405,7 @@ static void pump_sources(struct keeper *k)
 /* All that live are deaf, and have been for as long as anything is held. */
 static bool nobody_takes(const struct keeper *k, const struct gift *g)
 {
-	return g->conn == NONE && nudge_all_deaf(k, g->group) &&
+	return g->conn == NONE && receiver_all_deaf(k, g->group) &&
 	       k->now - g->since > k->groups[g->group].hold_ms;
 }
 

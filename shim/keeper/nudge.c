@@ -10,7 +10,6 @@
 #include "fault.h"
 #include "give.h"
 #include "group.h"
-#include "handover.h"
 #include "member.h"
 #include "snapshot.h"
 
@@ -87,60 +86,6 @@ void nudge_answered(struct keeper *k, int nudge)
 	if (k->nudges[nudge].member != NONE)
 		k->members[k->nudges[nudge].member].deaf = 0;
 	nudge_end(k, nudge);
-}
-
-/* --- who can receive one */
-
-static bool can_receive(const struct member *m, int group)
-{
-	return m->used && m->group == group && m->state == WIRE_LIVE && m->page.at &&
-	       member_takes(m) && m->deaf < DEAF_MAX && m->watch_at == NEVER;
-}
-
-bool nudge_has_receiver(const struct keeper *k, int group)
-{
-	for (int i = 0; i < k->member_top; i++)
-		if (can_receive(&k->members[i], group))
-			return true;
-	return false;
-}
-
-/* The live shard with the fewest nudges before it. */
-int nudge_choose(const struct keeper *k, int group)
-{
-	unsigned fewest = 2; /* at a time: one that is served, one that waits */
-	int best = NONE;
-
-	for (int i = 0; i < k->member_top; i++) {
-		const struct member *m = &k->members[i];
-		unsigned n;
-
-		if (!can_receive(m, group) || handover_passes_over(k, i))
-			continue;
-		n = nudge_outstanding(k, i);
-		if (n < fewest) {
-			fewest = n;
-			best = i;
-		}
-	}
-	return best;
-}
-
-/* One that is only being looked at (a suspect, perhaps dying) may be able to again, or be replaced. */
-bool nudge_all_deaf(const struct keeper *k, int group)
-{
-	bool any = false;
-
-	for (int i = 0; i < k->member_top; i++) {
-		const struct member *m = &k->members[i];
-
-		if (!m->used || m->group != group || !member_takes(m))
-			continue;
-		if (m->deaf < DEAF_MAX)
-			return false;
-		any = true;
-	}
-	return any;
 }
 
 /* --- making one */

@@ -23,15 +23,6 @@ unsigned nudge_outstanding(const struct keeper *k, int member);
 /** nudge_pending - nudges of a group that are expected to fetch a gift */
 unsigned nudge_pending(const struct keeper *k, int group);
 
-/** nudge_has_receiver - is there a shard that could be nudged, now or later */
-bool nudge_has_receiver(const struct keeper *k, int group);
-
-/** nudge_choose - the live shard with the fewest nudges before it; NONE: all have enough */
-int nudge_choose(const struct keeper *k, int group);
-
-/** nudge_all_deaf - there are shards that accept, and none answers nudges */
-bool nudge_all_deaf(const struct keeper *k, int group);
-
 /**
  * nudge_prepare - to wake one shard; it is connected by nudge_send()
  * @probe: it brings nothing
