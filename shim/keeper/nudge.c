@@ -135,7 +135,13 @@ static int open_nudge(struct keeper *k, struct nudge *n, const struct addr *targ
 	return r;
 }
 
-/* Make the connection: one byte, for a listener with TCP_DEFER_ACCEPT. */
+/* A listener with TCP_DEFER_ACCEPT is not woken before something has come. */
+static bool must_speak(const struct keeper *k, const struct nudge *n)
+{
+	return n->member == NONE ||
+	       member_int(k, k->members[n->member].fd, IPPROTO_TCP, TCP_DEFER_ACCEPT) != 0;
+}
+
 static int connect_nudge(struct keeper *k, int nudge)
 {
 	struct nudge *n = &k->nudges[nudge];
@@ -152,7 +158,8 @@ static int connect_nudge(struct keeper *k, int nudge)
 		return r;
 	}
 	FAULT(nudge_connected);
-	(void)send(n->fd, "\n", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (must_speak(k, n))
+		(void)send(n->fd, "\n", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	FAULT(nudge_sent);
 	return 0;
 }
