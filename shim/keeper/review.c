@@ -104,6 +104,7 @@ static void orphaned(struct keeper *k, int member, bool on_purpose)
 		}
 		m->hold_until = k->now + k->groups[m->group].hold_ms;
 	}
+	give_ahead(k, member);
 	group_steer(k, m->group);
 	give_pump(k, m->group);
 }

@@ -126,7 +126,8 @@ struct gift {
 struct nudge {
 	bool used;
 	bool probe;   /* brings nothing: its swallowing proves that the shard accepts */
-	bool unsent;  /* not connected yet: its rule is not in force */
+	bool unsent;  /* not connected yet: it may still be withdrawn */
+	bool ruled;   /* its rule is in the program */
 	bool gave_up; /* unanswered: not counted on any more, but it may still be in the queue */
 	int group;  /* NONE: a knock on an address that we hold nothing of */
 	int member; /* NONE: a ghost by its index, or whoever the kernel chooses */
@@ -200,6 +201,7 @@ struct keeper {
 	unsigned n_closing;
 	struct { /* not ours any more, to be closed as soon as that is committed */
 		int fd;
+		bool late; /* by the commit after that: the answer does not wait for it */
 		uint64_t identity;
 	} closing[CLOSING_MAX];
 	struct outbox outbox;
@@ -216,5 +218,8 @@ void state_commit(struct keeper *k);
 
 /** state_close - close a descriptor once it is committed that it is not recorded any more */
 void state_close(struct keeper *k, int fd);
+
+/** state_close_late - the same with the next commit but one, so after the answer to a request */
+void state_close_late(struct keeper *k, int fd, uint64_t identity);
 
 #endif

@@ -104,6 +104,7 @@ static void judge(struct keeper *k, int member)
 	m->idle_since = k->now;
 	log_warn("slot %u of group '%s' (pid %u) has accepted nothing for %lld ms while %u wait: the others take over",
 	         m->slot, g->name, m->pid, (long long)(k->now - m->moved_at), m->waiting);
+	give_ahead(k, member);
 	group_steer(k, m->group);
 	give_pump(k, m->group);
 	nudge_probe(k, member);
