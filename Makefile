@@ -218,12 +218,15 @@ bench-short: all $(BENCH) $(BUILD)/tests/chaos/client
 bench: all $(BENCH) $(BUILD)/tests/chaos/client
 	@BUILD='$(abspath $(BUILD))' tests/bench/run --long
 
+bench-uneven: all $(BUILD)/tests/chaos/client
+	@BUILD='$(abspath $(BUILD))' tests/bench/run uneven
+
 $(BENCH): $(BUILD)/%: %.c $(wildcard tests/bench/*.h)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) -std=gnu11 -O2 -g $(WARN) -D_GNU_SOURCE \
 	  $(if $(filter lib_%,$(notdir $*)),-shared -fPIC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
 
-.PHONY: bench bench-short
+.PHONY: bench bench-short bench-uneven
 # --- bench end
 
 .PHONY: all clean

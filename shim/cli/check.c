@@ -256,8 +256,6 @@ static int check(const struct request *req, const struct variables *v)
 	int r;
 
 	r = policy_load(source, text != NULL ? text : POLICY_DEFAULT, &policy, &error);
-	if (r == 0)
-		r = policy_supported(source, &policy, &error);
 	if (r != 0) {
 		cli_say("%s", error.text);
 		return CLI_USAGE;
