@@ -114,6 +114,23 @@ void check_dry_touch(struct check_dry *d, pid_t pid, uint64_t inode, unsigned ho
 	d->touches[i].how |= how;
 }
 
+void check_dry_untouch(struct check_dry *d, pid_t pid, uint64_t inode, unsigned how)
+{
+	const struct check_dry_socket *s = check_dry_socket(d, inode);
+	size_t i;
+
+	for (i = 0; s != NULL && i < d->n_touches; i++) {
+		struct check_dry_touch *t = &d->touches[i];
+
+		if (t->pid != pid || t->socket != (unsigned)(s - d->sockets))
+			continue;
+		t->how &= ~how;
+		if (t->how == 0)
+			*t = d->touches[--d->n_touches];
+		return;
+	}
+}
+
 void check_dry_fork(struct check_dry *d, pid_t pid, bool spawns)
 {
 	struct check_dry_process *p = check_dry_process(d, pid);

@@ -75,6 +75,9 @@ void check_dry_listens(struct check_dry *d, uint64_t inode, const struct addr *a
 /** check_dry_touch - a process accepts from, or waits for, a socket that is known */
 void check_dry_touch(struct check_dry *d, pid_t pid, uint64_t inode, unsigned how);
 
+/** check_dry_untouch - it waits in this way no more: it may have got another socket under the number */
+void check_dry_untouch(struct check_dry *d, pid_t pid, uint64_t inode, unsigned how);
+
 /** check_dry_fork - a process makes another one; spawns: by vfork(2), to start a program */
 void check_dry_fork(struct check_dry *d, pid_t pid, bool spawns);
 

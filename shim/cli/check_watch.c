@@ -282,6 +282,9 @@ static void examine(const struct caller *c, const struct seccomp_data *data)
 	case __NR_epoll_ctl:
 		if ((int)data->args[1] == EPOLL_CTL_ADD)
 			saw_use(c, (int)data->args[2], CHECK_DRY_EPOLL);
+		else if ((int)data->args[1] == EPOLL_CTL_DEL && (int)data->args[2] >= 0)
+			check_dry_untouch(c->d, c->process->pid, inode_of(c, (int)data->args[2]),
+					  CHECK_DRY_EPOLL);
 		break;
 #ifdef __NR_poll
 	case __NR_poll:

@@ -23,7 +23,7 @@ def shared(*argv, n=COPIES, policy=f"{PORT}=shared", **more):
 
 
 def listening_sockets(port=PORT):
-    return {inode for inode, (kind, here, _) in tcp_sockets().items()
+    return {inode for inode, (kind, here, *_) in tcp_sockets().items()
             if kind == 10 and int(here.rpartition(":")[2], 16) == port}
 
 
