@@ -134,8 +134,12 @@ static const char *impossible(const struct policy_rule *rule, const struct os *o
 {
 	const char *why = probe->why[0] ? probe->why : "the probe did not see it work";
 
-	if (rule->mode == POLICY_OFF)
+	if (rule->mode == POLICY_OFF || rule->mode == POLICY_OFFSET)
 		return NULL;
+	if (rule->mode == POLICY_HANDOVER && (os->caps & OS_STEER) == 0)
+		return "not on this system: it has no way to steer";
+	if (rule->mode == POLICY_HANDOVER && (probe->caps & OS_STEER) == 0)
+		return why;
 	if (rule->mode == POLICY_BALANCE && os->no_balance != NULL)
 		return os->no_balance;
 	if ((rule->protos & POLICY_TCP) != 0 && (probe->caps & OS_BALANCE_TCP) == 0)
@@ -145,6 +149,27 @@ static const char *impossible(const struct policy_rule *rule, const struct os *o
 	if (rule->family == AF_INET6 && (probe->caps & OS_BALANCE_IPV6) == 0)
 		return why;
 	return NULL;
+}
+
+/* What `run` would refuse, and what only the servers' own bind can tell. */
+static void show_offset(const struct policy *policy, size_t i)
+{
+	const struct policy_rule *rule = &policy->rules[i];
+	char why[256];
+	unsigned room;
+
+	if (rule->any_port) {
+		printf("       which ports the slots get is seen when they bind\n");
+		return;
+	}
+	room = policy_offset_room(policy, i, why, sizeof(why));
+	printf("       slot 0: port %u, slot 1: port %u, and so on\n", (unsigned)rule->port_first,
+	       rule->port_first + 1u);
+	if (room < POLICY_SLOTS_MAX)
+		printf("       room for %u %s: %s\n", room, room == 1 ? "copy" : "copies", why);
+	if (rule->port_last > rule->port_first)
+		printf("       a server that has two of these ports needs them as far apart as there "
+		       "are copies\n");
 }
 
 static bool show_rules(const struct policy *policy, const char *source, const struct os *os,
@@ -161,6 +186,8 @@ static bool show_rules(const struct policy *policy, const char *source, const st
 		line(why == NULL, policy_describe(&policy->rules[i], text, sizeof(text)),
 		     why != NULL ? why : "");
 		works = works && why == NULL;
+		if (policy->rules[i].mode == POLICY_OFFSET)
+			show_offset(policy, i);
 	}
 	printf("  what no rule covers is left alone\n");
 	return works;

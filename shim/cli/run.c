@@ -30,6 +30,15 @@ static int policy_absolute(struct run *r)
 	return 0;
 }
 
+static bool shares(const struct policy *policy)
+{
+	for (size_t i = 0; i < policy->n; i++) {
+		if (policy->rules[i].mode != POLICY_OFF && policy->rules[i].mode != POLICY_OFFSET)
+			return true;
+	}
+	return false;
+}
+
 static int check_policy(struct run *r)
 {
 	const char *source = r->options.policy != NULL ? "-p" : "SOCKSHARD_POLICY";
@@ -43,10 +52,13 @@ static int check_policy(struct run *r)
 	result = policy_load(source, r->policy, &policy, &error);
 	if (result == 0)
 		result = policy_supported(source, &policy, &error);
+	if (result == 0)
+		result = policy_offset_check(source, &policy, r->first, r->n, &error);
 	if (result != 0) {
 		cli_say("%s", error.text);
 		return CLI_USAGE;
 	}
+	r->shares = shares(&policy);
 	result = policy_absolute(r);
 	if (result != 0) {
 		cli_say("%s: %s: %s", source, r->policy, strerror(-result));
@@ -144,9 +156,6 @@ static int supervise(struct run *r)
 {
 	int status;
 
-	r->n = (unsigned)(r->options.copies != 0 ? r->options.copies : cpus_auto());
-	if (r->n > RUN_COPIES_MAX)
-		r->n = RUN_COPIES_MAX;
 	r->copies = calloc(r->n, sizeof(*r->copies));
 	if (r->copies == NULL) {
 		cli_say("run: %s", strerror(ENOMEM));
@@ -154,6 +163,8 @@ static int supervise(struct run *r)
 	}
 	run_signals_block(r);
 	status = find_keeper(r);
+	if (status == 0 && r->first > 0) /* another launcher has the slots before */
+		status = check_policy(r);
 	if (status == 0)
 		status = open_outputs(r);
 	if (status == 0)
@@ -182,6 +193,9 @@ int cli_run(int argc, char **argv)
 	r.sys = sys_get();
 	r.keeper.fd = -1;
 	r.keeper_at = RUN_NEVER;
+	r.n = (unsigned)(r.options.copies != 0 ? r.options.copies : cpus_auto());
+	if (r.n > RUN_COPIES_MAX)
+		r.n = RUN_COPIES_MAX;
 	status = check_policy(&r);
 	if (status == 0)
 		status = check_command(&r);

@@ -36,6 +36,7 @@ struct run {
 	char group[WIRE_GROUP_MAX];
 	const char *policy;		/* text for the copies */
 	char policy_file[PATH_MAX + 1]; /* "@/absolute" where it is a file */
+	bool shares; /* some rule makes copies join; else nobody can tell when they listen */
 	struct library library;
 	bool hup_ignored; /* as nohup(1) left it; the copies inherit that */
 

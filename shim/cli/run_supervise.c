@@ -14,7 +14,7 @@
 #include "run.h"
 
 #define PROGRESS_MS 10000
-#define SETTLED_MS  1000 /* without a keeper: a copy that ran so long had come up */
+#define SETTLED_MS  1000 /* where no keeper tells: a copy that ran so long had come up */
 
 static unsigned slot_of(const struct run *r, const struct copy *c)
 {
@@ -94,7 +94,7 @@ static void ended(struct run *r, struct copy *c, pid_t old, int status)
 	char what[64], text[128];
 	int64_t delay_ms = 0;
 
-	if (r->keeper.fd < 0 && cli_now_ms() - c->started_ms >= SETTLED_MS)
+	if ((r->keeper.fd < 0 || !r->shares) && cli_now_ms() - c->started_ms >= SETTLED_MS)
 		c->history.joined = c->history.ever = true;
 	run_rules_text(status, what, sizeof(what));
 	switch (run_rules_ended(&c->history, r->options.restart, status, &delay_ms)) {
@@ -213,7 +213,7 @@ static void tick(struct run *r)
 		}
 	}
 	run_keeper_retry(r, now);
-	if (r->registered)
+	if (r->registered && r->shares)
 		tell_progress(r, now);
 }
 
@@ -308,7 +308,7 @@ int run_supervise(struct run *r)
 	}
 	r->started_ms = cli_now_ms();
 	r->kill_at = RUN_NEVER;
-	r->progress_at = r->registered ? r->started_ms + PROGRESS_MS : RUN_NEVER;
+	r->progress_at = r->registered && r->shares ? r->started_ms + PROGRESS_MS : RUN_NEVER;
 	for (k = 0; k < r->n; k++)
 		r->copies[k].start_at = RUN_NEVER;
 	for (k = 0; k < r->n && r->stop == RUN_RUNS; k++)

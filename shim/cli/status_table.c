@@ -47,13 +47,14 @@ static void strangers(FILE *to, const struct status_group *g)
 
 static void group(FILE *to, const struct status_group *g)
 {
+	bool by_key = g->head.mode == POLICY_BALANCE;
 	char address[ADDR_TEXT_MAX];
 
-	fprintf(to, "\n%s %s  group \"%s\"  %s by %s  ",
+	fprintf(to, "\n%s %s  group \"%s\"  %s%s%s  ",
 		g->head.addr.proto == IPPROTO_UDP ? "udp" : "tcp",
 		addr_format(&g->head.addr, address, sizeof(address)), g->head.group,
-		policy_mode_name((enum policy_mode)g->head.mode),
-		policy_key_name((enum policy_key)g->head.key));
+		policy_mode_name((enum policy_mode)g->head.mode), by_key ? " by " : "",
+		!by_key ? "" : policy_key_name((enum policy_key)g->head.key));
 	if (g->head.steered)
 		fprintf(to, "%" PRIu32 " buckets", g->head.buckets);
 	else

@@ -177,6 +177,7 @@ int link_reserve(const struct sys *sys, struct shard *s, bool rejoins)
 	p.head.type = WIRE_RESERVE;
 	w->addr = s->addr;
 	memcpy(w->group, init.group, sizeof(w->group));
+	w->mode = s->mode;
 	w->key = s->key;
 	w->hold_ms = s->hold_ms;
 	w->stuck_ms = s->stuck_ms;

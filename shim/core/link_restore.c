@@ -49,6 +49,7 @@ int link_rejoin(const struct sys *sys, struct shard *s, int fd, bool legacy)
 		p.body.rejoin.addr = s->addr;
 		p.body.rejoin.cookie = s->cookie;
 		p.body.rejoin.accepted = atomic_load(&old->word) >> 32;
+		p.body.rejoin.order = atomic_load(&old->order);
 		p.fds[0] = fd;
 		p.fds[1] = left;
 		p.n_fds = legacy ? 2 : 1;

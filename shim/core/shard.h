@@ -21,7 +21,7 @@ enum shard_state {
 
 enum shard_part { /* of this process in the socket, as the keeper knows it */
 	SHARD_NONE,    /* none: its parent has one */
-	SHARD_JOINER, /* it joined */
+	SHARD_JOINER,  /* it joined */
 	SHARD_CLAIMED, /* it accepts from it, and nobody else does */
 	SHARD_BESIDE,  /* it accepts from it, beside others */
 	SHARD_WAITS,   /* beside the process that joined, until that one accepts, if it ever does: a
@@ -48,7 +48,7 @@ struct shard {
 	uint64_t keeper_cookie;      /* proves that keeper.fd is still ours */
 	struct wire_page *counter;
 	uint8_t token[WIRE_TOKEN];
-	uint32_t key, hold_ms, stuck_ms; /* as the policy says for this address */
+	uint32_t mode, key, hold_ms, stuck_ms; /* as the policy says for this address */
 	int64_t retry_at;      /* monotonic ms: not before may the keeper be looked for again */
 	_Atomic bool busy;    /* a question is under way */
 };

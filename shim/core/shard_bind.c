@@ -16,6 +16,10 @@
 #define SO_BINDTOIFINDEX 62 /* Linux 5.1 */
 #endif
 
+_Static_assert((int)WIRE_MODE_BALANCE == POLICY_BALANCE && (int)WIRE_MODE_SHARED == POLICY_SHARED &&
+               (int)WIRE_MODE_HANDOVER == POLICY_HANDOVER && (int)WIRE_KEY_RANDOM == POLICY_KEY_RANDOM,
+               "the wire has the policy's numbers");
+
 static int real_bind(const struct sys *sys, int fd, const struct sockaddr *addr, socklen_t len)
 {
 	return sys->bind(fd, addr, len) == -1 ? -errno : 0;
@@ -230,6 +234,37 @@ static int prepare(const struct sys *sys, struct shard *s)
 	return init.strict ? r : 1;
 }
 
+static in_port_t *port_of(struct sockaddr_storage *ss)
+{
+	return ss->ss_family == AF_INET6 ? &((struct sockaddr_in6 *)ss)->sin6_port
+	                                 : &((struct sockaddr_in *)ss)->sin_port;
+}
+
+/* Mode offset: nothing is shared, slot k has port + k. The server's own address stays as it wrote it. */
+static int bind_offset(const struct sys *sys, int fd, const struct sockaddr *sa, socklen_t len,
+                       const struct addr *a)
+{
+	unsigned slot = init.slot == WIRE_SLOT_ANY ? 0 : init.slot, wanted = a->port + slot;
+	char text[ADDR_TEXT_MAX];
+	struct sockaddr_storage ss;
+	int r;
+
+	if (wanted > UINT16_MAX) {
+		log_error("%s: port %u + slot %u, offset, is %u, past 65535",
+		          addr_format(a, text, sizeof(text)), a->port, slot, wanted);
+		return -EADDRNOTAVAIL;
+	}
+	if (len > sizeof(ss))
+		len = sizeof(ss);
+	memcpy(&ss, sa, len);
+	*port_of(&ss) = htons((uint16_t)wanted);
+	r = real_bind(sys, fd, (const struct sockaddr *)&ss, len);
+	if (r == -EADDRINUSE)
+		log_error("%s: port %u (%u + slot %u, offset) is in use",
+		          addr_format(a, text, sizeof(text)), wanted, a->port, slot);
+	return r;
+}
+
 static int share_and_bind(const struct sys *sys, int fd, const struct sockaddr *sa, socklen_t len,
                           struct shard *s, const struct policy_rule *rule)
 {
@@ -237,6 +272,11 @@ static int share_and_bind(const struct sys *sys, int fd, const struct sockaddr *
 	char why[OS_WHY_MAX], text[ADDR_TEXT_MAX];
 	int r = os_refuse(os, &s->addr, why);
 
+	if (r == 0 && rule->mode == POLICY_HANDOVER && !(os->caps & OS_STEER)) {
+		(void)snprintf(why, sizeof(why), "mode handover needs a system that can steer");
+		r = -EOPNOTSUPP;
+	}
+	s->mode = rule->mode;
 	s->key = rule->key;
 	s->hold_ms = (uint32_t)(rule->hold_ms >= 0 ? rule->hold_ms : POLICY_HOLD_MS);
 	s->stuck_ms = (uint32_t)(rule->stuck_ms >= 0 ? rule->stuck_ms : POLICY_STUCK_MS);
@@ -294,6 +334,8 @@ int shard_bind(const struct sys *sys, int fd, const struct sockaddr *sa, socklen
 	}
 	if (rule->any_port && shard_family_has_accepted())
 		return real_bind(sys, fd, sa, len);
+	if (rule->mode == POLICY_OFFSET)
+		return bind_offset(sys, fd, sa, len, &a);
 	s = shard_make(sys, fd, &a);
 	if (!s)
 		return real_bind(sys, fd, sa, len);

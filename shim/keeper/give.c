@@ -10,8 +10,10 @@
 
 #include "fault.h"
 #include "group.h"
+#include "handover.h"
 #include "member.h"
 #include "nudge.h"
+#include "order.h"
 #include "snapshot.h"
 #include "stuck.h"
 
@@ -248,8 +250,10 @@ static void pump(struct keeper *k, int group)
 void give_run(struct keeper *k)
 {
 	for (int i = 0; i < k->group_top; i++)
-		if (k->groups[i].used && k->groups[i].pump)
+		if (k->groups[i].used && k->groups[i].pump) {
+			handover_probe(k, i);
 			pump(k, i);
+		}
 }
 
 /* --- the shard's side of it */
@@ -283,6 +287,8 @@ void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct 
 		return;
 	ret->nudge = 1;
 	FAULT(ask_known);
+	if (c->member != NONE)
+		order_answered(k, nudge, c->member);
 	nudge_answered(k, nudge);
 	gift = oldest_gift(k, group);
 	if (gift == NONE)

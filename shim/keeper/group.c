@@ -3,20 +3,16 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 
-#include "../steer/program.h"
 #include "../util/log.h"
 #include "adopt.h"
-#include "fault.h"
 #include "give.h"
 #include "member.h"
 #include "nudge.h"
 #include "process.h"
-#include "review.h"
 
 #define LISTENERS_MAX INDEX_MAX
 #define UNSEEN_MAX    4 /* one that is killed between accept(2) and its count leaves one a thread */
@@ -28,10 +24,6 @@
 /* Scratch space of the one thread there is: too large for the stack. */
 static struct os_listener listed[LISTENERS_MAX];
 static uint64_t cookies[LISTENERS_MAX];
-static struct program_insn program[PROGRAM_MAX];
-static struct bucket_slot dealt[BUCKETS_MAX];
-static uint32_t index_of[BUCKETS_MAX];
-static struct program_rule rules[NUDGES_MAX];
 
 static bool same_uid_group(const struct keeper *k, const struct os_listener *l)
 {
@@ -119,7 +111,7 @@ static int make(struct keeper *k, const struct wire_reserve *want)
 		g->stuck_ms = (int32_t)want->stuck_ms;
 		g->own_sharing = want->own_sharing;
 		g->reuse_addr = want->reuse_addr;
-		g->list_at = NEVER;
+		g->list_at = g->order_at = NEVER;
 		if (getrandom(&g->seed, sizeof(g->seed), GRND_NONBLOCK) != sizeof(g->seed))
 			g->seed = (uint32_t)k->now * 2654435761u;
 		bucket_init(&g->table);
@@ -304,136 +296,6 @@ size_t group_strangers(struct keeper *k, int group, struct os_listener *ret, siz
 		    member_by_cookie(k, listed[i].cookie) == NONE)
 			ret[kept++] = listed[i];
 	return kept;
-}
-
-/* Slots that take part, and those whose home waits for them. */
-static size_t list_slots(struct keeper *k, int group, bool *ret_live)
-{
-	struct group *g = &k->groups[group];
-	static uint8_t seen[BUCKETS_MAX]; /* 1: home kept, 2: live */
-	size_t n = 0;
-
-	memset(seen, 0, sizeof(seen));
-	*ret_live = false;
-	for (int i = 0; i < k->member_top; i++) {
-		const struct member *m = &k->members[i];
-
-		if (!m->used || m->group != group || m->slot >= BUCKETS_MAX ||
-		    m->state == WIRE_STARTING || m->state == WIRE_DRAINING)
-			continue;
-		seen[m->slot] |= 1;
-		if (member_takes(m)) {
-			seen[m->slot] |= 2;
-			*ret_live = true;
-		}
-	}
-	for (uint32_t s = 0; g->ghosts > 0 && s < BUCKETS_MAX; s++)
-		if (g->ghost_index[s] != WIRE_NO_INDEX) /* who had none may be one that nobody serves */
-			seen[s] |= bucket_count(&g->table, (uint16_t)s) > 0 ? 3 : 1;
-	for (uint32_t s = 0; s < BUCKETS_MAX; s++) {
-		if (g->slots[s].home_until > k->now ||
-		    (g->slots[s].generation > 0 && group_supervised(k, group, s)))
-			seen[s] |= 1;
-		if (!seen[s])
-			continue;
-		dealt[n].slot = (uint16_t)s;
-		dealt[n].weight = 1;
-		dealt[n].live = (seen[s] & 2) != 0;
-		n++;
-	}
-	return n;
-}
-
-static void not_steered(struct group *g, const char *why)
-{
-	char text[ADDR_TEXT_MAX];
-
-	if (strcmp(g->why, why) != 0 && *why)
-		log_warn("%s group '%s' is not steered: %s",
-		         addr_format(&g->addr, text, sizeof(text)), g->name, why);
-	(void)snprintf(g->why, sizeof(g->why), "%s", why);
-	g->steered = false;
-}
-
-/* Which index each slot has; false: an order that cannot be proven. Any member to attach by. */
-static bool find_indices(struct keeper *k, int group, int *ret_fd)
-{
-	const struct group *g = &k->groups[group];
-
-	*ret_fd = NONE;
-	memset(index_of, 0xff, sizeof(index_of));
-	for (int i = 0; i < k->member_top; i++) {
-		const struct member *m = &k->members[i];
-		int index;
-
-		/* One that leaves may be out of the kernel's group already: a program attached to it
-		 * then would be its own, and make its next listen(2) fail with EADDRINUSE. */
-		if (!m->used || m->group != group || m->state == WIRE_STARTING ||
-		    m->state == WIRE_DRAINING)
-			continue;
-		index = index_find(&g->map, m->cookie);
-		if (index == -ENOENT)
-			continue; /* disconnected behind our back */
-		*ret_fd = m->fd;
-		if (index == -EAGAIN)
-			return false;
-		if (m->slot < BUCKETS_MAX && (member_takes(m) || index_of[m->slot] == UINT32_MAX))
-			index_of[m->slot] = (uint32_t)index;
-	}
-	for (uint32_t s = 0; g->ghosts > 0 && s < BUCKETS_MAX; s++)
-		if (g->ghost_index[s] != WIRE_NO_INDEX)
-			index_of[s] = g->ghost_index[s];
-	return true;
-}
-
-void group_steer(struct keeper *k, int group)
-{
-	struct group *g = &k->groups[group];
-	struct program_key key = { .seed = g->seed, .with_port = g->key == WIRE_KEY_FLOW };
-	bool live, known;
-	int fd, len, r;
-	size_t n;
-
-	review_empty(k, group);
-	n = list_slots(k, group, &live);
-	if (n > 0)
-		(void)bucket_deal(&g->table, dealt, n);
-	if (g->mode == WIRE_MODE_SHARED) { /* there is only one socket to choose */
-		memset(index_of, 0xff, sizeof(index_of));
-		adopt_leave_legacy(k, group, index_of);
-		return;
-	}
-	if (g->own_program) {
-		not_steered(g, "a server attached a program of its own");
-		return;
-	}
-	known = find_indices(k, group, &fd);
-	if (fd == NONE)
-		return;
-	if (!(k->os->caps & OS_STEER)) {
-		not_steered(g, "this system has no way to steer");
-		return;
-	}
-	if (!known) {
-		(void)k->os->attach(k->sys, fd, NULL, 0);
-		not_steered(g, "the order of the kernel's array is not certain (sockets that are not ours)");
-		return;
-	}
-	len = program_build(&g->table, &key, index_of, BUCKETS_MAX, rules,
-	                    nudge_rules(k, group, rules, NUDGES_MAX), program, PROGRAM_MAX);
-	FAULT(attach_before);
-	r = len < 0 ? len : k->os->attach(k->sys, fd, program, (unsigned)len);
-	FAULT(attach_after);
-	if (r < 0) {
-		char why[sizeof(g->why)];
-
-		(void)snprintf(why, sizeof(why), "attaching the program failed: %s", strerror(-r));
-		not_steered(g, why);
-		return;
-	}
-	g->steered = true;
-	g->why[0] = '\0';
-	adopt_leave_legacy(k, group, index_of);
 }
 
 bool group_supervised(const struct keeper *k, int group, uint32_t slot)

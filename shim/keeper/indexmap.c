@@ -63,12 +63,26 @@ static void remove_vanished(struct index_map *m, const uint64_t *now, size_t n, 
 	}
 }
 
+/* The only one that can be there. */
+static void conclude(struct index_map *m)
+{
+	unsigned uncertain = 0;
+
+	for (unsigned i = 0; i < m->n; i++)
+		uncertain += !m->e[i].certain;
+	for (unsigned i = 0; uncertain == 1 && i < m->n; i++)
+		m->e[i].certain = true;
+}
+
 void index_update(struct index_map *m, const uint64_t *now, size_t n)
 {
-	size_t joined = 0, uncertain = 0;
+	unsigned before = m->n;
+	size_t joined = 0;
 
 	for (size_t k = 0; k < n; k++)
 		joined += position(m, now[k]) == -1;
+	if (joined > 0 || n != before)
+		m->changes++;
 	remove_vanished(m, now, n, joined > 0);
 	for (size_t k = 0; k < n; k++) {
 		if (position(m, now[k]) != -1)
@@ -81,15 +95,33 @@ void index_update(struct index_map *m, const uint64_t *now, size_t n)
 		m->e[m->n].certain = joined == 1;
 		m->n++;
 	}
-	for (unsigned i = 0; i < m->n; i++)
-		uncertain += !m->e[i].certain;
-	for (unsigned i = 0; uncertain == 1 && i < m->n; i++)
-		m->e[i].certain = true; /* the only one that can be there */
+	conclude(m);
 	if (m->n <= 1) {
 		m->lost = false;
 		if (m->n == 1)
 			m->e[0].certain = true;
 	}
+}
+
+void index_doubt(struct index_map *m)
+{
+	for (unsigned i = 0; m->lost && i < m->n; i++)
+		m->e[i].certain = false;
+	m->lost = false;
+}
+
+bool index_prove(struct index_map *m, unsigned index, uint64_t cookie)
+{
+	int at = position(m, cookie);
+
+	if (at == -1 || index >= m->n || m->lost)
+		return false;
+	if (m->e[at].certain || m->e[index].certain)
+		return (unsigned)at == index;
+	m->e[at] = m->e[index];
+	m->e[index] = (struct index_entry){ cookie, true };
+	conclude(m);
+	return true;
 }
 
 int index_find(const struct index_map *m, uint64_t cookie)

@@ -17,7 +17,8 @@ struct index_entry {
 
 struct index_map {
 	unsigned n;
-	bool lost; /* the order cannot be proven any more */
+	bool lost; /* the order cannot be inferred any more */
+	uint32_t changes; /* counts sockets that came and went */
 	struct index_entry e[INDEX_MAX];
 };
 
@@ -30,6 +31,12 @@ struct index_map {
  * gains it back when it becomes empty or has one socket.
  */
 void index_update(struct index_map *m, const uint64_t *now, size_t n);
+
+/** index_doubt - of a map that lost its order: every index may be anybody's, each can be proven */
+void index_doubt(struct index_map *m);
+
+/** index_prove - this socket was seen to have this index; false: it cannot, by what is certain */
+bool index_prove(struct index_map *m, unsigned index, uint64_t cookie);
 
 /** index_find - the index of a socket; -ENOENT; -EAGAIN when it is there but the index is not certain */
 int index_find(const struct index_map *m, uint64_t cookie);

@@ -20,8 +20,10 @@
 #include "fault.h"
 #include "give.h"
 #include "group.h"
+#include "handover.h"
 #include "leave.h"
 #include "member.h"
+#include "order.h"
 #include "peer.h"
 #include "process.h"
 #include "restore.h"
@@ -102,6 +104,8 @@ static int64_t on_time(struct keeper *k, int idle_ms)
 	}
 	give_on_time(k);
 	stuck_on_time(k);
+	order_on_time(k);
+	handover_on_time(k);
 	for (int i = 0; i < k->group_top; i++) {
 		if (k->groups[i].used && k->groups[i].list_at <= k->now) {
 			(void)group_list(k, i);
@@ -116,8 +120,12 @@ static int64_t on_time(struct keeper *k, int idle_ms)
 		next = review_next_ms(k);
 	if (stuck_next_ms(k) < next)
 		next = stuck_next_ms(k);
+	if (handover_next_ms(k) < next)
+		next = handover_next_ms(k);
 	if (give_next_ms(k) < next)
 		next = give_next_ms(k);
+	if (order_next_ms(k) < next)
+		next = order_next_ms(k);
 	if (k->conns > 0 || holds_anything(k))
 		k->idle_since = k->now;
 	else if (k->idle_since + idle_ms <= k->now)

@@ -12,6 +12,7 @@
 #include "fault.h"
 #include "give.h"
 #include "group.h"
+#include "handover.h"
 #include "leave.h"
 #include "nudge.h"
 
@@ -165,6 +166,7 @@ void member_own(struct keeper *k, struct conn *c, int member, int fd, uint64_t c
 	m->counted = m->page.at ? page_accepted(&m->page) : 0;
 	m->state = WIRE_LIVE;
 	m->deaf = c->deaf ? DEAF_ALWAYS : 0;
+	handover_joined(k, member);
 	if (getrandom(m->token, sizeof(m->token), GRND_NONBLOCK) != sizeof(m->token))
 		memset(m->token, 0, sizeof(m->token)); /* nobody can claim by it */
 	c->state = CONN_OWNER;
@@ -349,6 +351,7 @@ int member_adopt(struct keeper *k, int conn, const struct wire_rejoin *rejoin, i
 	if (stat->generation < generation)
 		stat->generation = generation;
 	stat->accepted += rejoin->accepted;
+	handover_rejoined(k, member, rejoin->order);
 	tell_launchers(k, &k->members[member], WIRE_EVENT_LIVE);
 	return member;
 }

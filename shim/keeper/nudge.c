@@ -10,8 +10,13 @@
 #include "fault.h"
 #include "give.h"
 #include "group.h"
+#include "handover.h"
 #include "member.h"
 #include "snapshot.h"
+
+/* One that went to nobody in particular and was never asked about: a stranger may have it. While it
+ * is open every accept of its group is asked about; closed, it is a client that has hung up. */
+#define NOBODYS_MS 60000
 
 int nudge_find(const struct keeper *k, int group, const struct addr *peer,
                const struct addr *local)
@@ -45,6 +50,15 @@ unsigned nudge_pending(const struct keeper *k, int group)
 	return n;
 }
 
+/* Is there one of which it is not known who will have it? */
+static bool awaits_anybody(const struct keeper *k, int group)
+{
+	for (int i = 0; i < k->nudge_top; i++)
+		if (k->nudges[i].used && k->nudges[i].group == group && k->nudges[i].member == NONE)
+			return true;
+	return false;
+}
+
 static void nudge_all(struct keeper *k, int group, bool on)
 {
 	for (int i = 0; i < k->member_top; i++)
@@ -62,7 +76,7 @@ void nudge_end(struct keeper *k, int nudge)
 	n->used = false;
 	if (n->member != NONE && m->used && m->page.at && nudge_outstanding(k, n->member) == 0)
 		page_nudged(&m->page, false);
-	if (n->member == NONE && n->group != NONE && nudge_pending(k, n->group) == 0)
+	if (n->member == NONE && n->group != NONE && !awaits_anybody(k, n->group))
 		nudge_all(k, n->group, false);
 }
 
@@ -99,7 +113,7 @@ int nudge_choose(const struct keeper *k, int group)
 		const struct member *m = &k->members[i];
 		unsigned n;
 
-		if (!can_receive(m, group))
+		if (!can_receive(m, group) || handover_passes_over(k, i))
 			continue;
 		n = nudge_outstanding(k, i);
 		if (n < fewest) {
@@ -247,6 +261,20 @@ int nudge_prepare(struct keeper *k, int member, bool probe)
 	return 0;
 }
 
+int nudge_prepare_index(struct keeper *k, int group, uint16_t index)
+{
+	int i = new_nudge(k, group, NONE, &k->groups[group].addr);
+
+	if (i < 0)
+		return i;
+	k->nudges[i].index = index;
+	k->nudges[i].changes = k->groups[group].map.changes;
+	k->nudges[i].probe = true;
+	k->nudges[i].unsent = true;
+	nudge_all(k, group, true);
+	return 0;
+}
+
 static bool is_unsent(const struct nudge *n, int group)
 {
 	return n->used && n->unsent && n->group == group;
@@ -274,7 +302,7 @@ void nudge_send(struct keeper *k, int group)
 		if (!is_unsent(n, group))
 			continue;
 		n->unsent = false;
-		if (connect_nudge(k, i) < 0 && !n->probe)
+		if (connect_nudge(k, i) < 0 && !n->probe && n->member != NONE)
 			k->members[n->member].deaf = DEAF_MAX;
 	}
 }
@@ -307,7 +335,8 @@ void nudge_wake_ghosts(struct keeper *k, int group)
 	int first = NUDGES_MAX, i;
 
 	for (uint32_t s = 0; g->ghosts > 0 && s < BUCKETS_MAX; s++) {
-		if (g->ghost_index[s] == WIRE_NO_INDEX || bucket_count(&g->table, (uint16_t)s) == 0)
+		if (g->ghost_index[s] == WIRE_NO_INDEX ||
+		    (g->mode != WIRE_MODE_HANDOVER && bucket_count(&g->table, (uint16_t)s) == 0))
 			continue;
 		i = new_nudge(k, group, NONE, &g->addr);
 		if (i < 0)
@@ -410,6 +439,10 @@ void nudge_on_time(struct keeper *k)
 		struct nudge *n = &k->nudges[i];
 		struct member *m;
 
+		if (n->used && n->member == NONE && n->sent_at + NOBODYS_MS <= k->now) {
+			nudge_end(k, i);
+			continue;
+		}
 		if (!n->used || n->gave_up || n->sent_at + NUDGE_MS > k->now)
 			continue;
 		if (n->group == NONE) {
@@ -433,8 +466,13 @@ int64_t nudge_next_ms(const struct keeper *k)
 {
 	int64_t next = NEVER;
 
-	for (int i = 0; i < NUDGES_MAX; i++)
-		if (k->nudges[i].used && !k->nudges[i].gave_up && k->nudges[i].sent_at + NUDGE_MS < next)
-			next = k->nudges[i].sent_at + NUDGE_MS;
+	for (int i = 0; i < k->nudge_top; i++) {
+		const struct nudge *n = &k->nudges[i];
+
+		if (n->used && !n->gave_up && n->sent_at + NUDGE_MS < next)
+			next = n->sent_at + NUDGE_MS;
+		if (n->used && n->member == NONE && n->sent_at + NOBODYS_MS < next)
+			next = n->sent_at + NOBODYS_MS;
+	}
 	return next;
 }

@@ -40,6 +40,9 @@ bool nudge_all_deaf(const struct keeper *k, int group);
  */
 int nudge_prepare(struct keeper *k, int member, bool probe);
 
+/** nudge_prepare_index - a probe to whoever has this index. 0 or -errno */
+int nudge_prepare_index(struct keeper *k, int group, uint16_t index);
+
 /** nudge_unsent - how many of a group wait for nudge_send() */
 unsigned nudge_unsent(const struct keeper *k, int group);
 

@@ -77,7 +77,7 @@ static bool want_is_valid(const struct wire_reserve *w)
 	return (w->addr.proto == IPPROTO_TCP || w->addr.proto == IPPROTO_UDP) &&
 	       (w->addr.family == AF_INET || w->addr.family == AF_INET6) && w->addr.v6only <= 1 &&
 	       w->addr.port != 0 && memchr(w->group, '\0', sizeof(w->group)) &&
-	       w->key <= WIRE_KEY_SRC && w->mode <= WIRE_MODE_HANDOVER && w->hold_ms <= 86400000 &&
+	       w->key <= WIRE_KEY_RANDOM && w->mode <= WIRE_MODE_HANDOVER && w->hold_ms <= 86400000 &&
 	       w->stuck_ms <= 3600000 && w->weight <= 1000 &&
 	       (w->slot < BUCKETS_MAX || w->slot == WIRE_SLOT_ANY);
 }

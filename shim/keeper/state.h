@@ -48,6 +48,9 @@ struct group {
 	char name[WIRE_GROUP_MAX];
 	uint32_t mode;      /* enum wire_mode */
 	uint32_t key;       /* enum wire_key */
+	uint32_t cpus;      /* key=cpu: ranges of the table */
+	uint64_t order;     /* of the last one that joined */
+	int64_t probe_at;   /* handover.c looks again, monotonic ms; 0: at once */
 	uint32_t seed;
 	int32_t hold_ms;
 	int32_t stuck_ms;   /* 0: never */
@@ -61,6 +64,9 @@ struct group {
 	char why[128];      /* why it is not steered */
 	uint64_t lost;      /* connections reset because nobody could take them */
 	int64_t list_at;    /* monotonic ms: strangers may have moved */
+	int64_t order_at;   /* probes for its order are due, monotonic ms; NEVER */
+	unsigned order_tries;
+	uint32_t order_changes; /* of the map, when they were tried */
 	int64_t pump_at;    /* an orphan may have got connections, monotonic ms; 0: at once */
 	bool releasing;     /* the last one left: the leftovers are being released */
 	uint32_t slot_top;  /* one past the highest slot that was ever held */
@@ -88,6 +94,8 @@ struct member { /* a held socket */
 	uint64_t accepted;      /* while this socket was held */
 	uint32_t counted;       /* the page's count when it was last added */
 	enum wire_state state;
+	uint64_t order;  /* of joining: the highest in its group is the newest */
+	bool ready;      /* it is known to accept, or cannot be asked */
 	unsigned waiting;       /* when stuck.c looked last */
 	uint64_t seen_accepted; /* then */
 	int64_t accepted_at;    /* a look found that it had accepted, monotonic ms; 0: never */
@@ -121,7 +129,8 @@ struct nudge {
 	bool gave_up; /* unanswered: not counted on any more, but it may still be in the queue */
 	int group;  /* NONE: a knock on an address that we hold nothing of */
 	int member; /* NONE: a ghost by its index, or whoever the kernel chooses */
-	uint16_t index; /* of a ghost; WIRE_NO_INDEX */
+	uint16_t index; /* of a ghost, or of what is to be found out there; WIRE_NO_INDEX */
+	uint32_t changes; /* of the map, when it was sent to an index */
 	int fd;
 	uint64_t cookie;
 	struct addr peer, local; /* as the shard sees them */

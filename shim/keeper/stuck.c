@@ -6,6 +6,7 @@
 #include "../util/log.h"
 #include "give.h"
 #include "group.h"
+#include "handover.h"
 #include "member.h"
 #include "nudge.h"
 
@@ -20,10 +21,12 @@ static int64_t period_ms(const struct group *g)
 	return p < 1 ? 1 : p > LOOK_MAX ? LOOK_MAX : p;
 }
 
+/* Only key=src promises a client its shard. key=cpu is a preference: to be served by another CPU's
+ * shard is better than not to be. A handover group has no key. */
 static bool is_watched(const struct group *g)
 {
 	return g->used && g->stuck_ms > 0 && g->addr.proto == IPPROTO_TCP && g->steered &&
-	       g->key == WIRE_KEY_FLOW;
+	       (g->key != WIRE_KEY_SRC || g->mode == WIRE_MODE_HANDOVER);
 }
 
 static bool takes_part(const struct member *m, int group)
@@ -146,6 +149,7 @@ void stuck_heard(struct keeper *k, int member)
 	struct member *m = &k->members[member];
 
 	m->moved_at = m->accepted_at = k->now;
+	handover_heard(k, member);
 	if (m->state != WIRE_STUCK)
 		return;
 	m->state = WIRE_LIVE;

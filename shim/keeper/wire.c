@@ -25,7 +25,7 @@ static const struct {
 	[WIRE_WAKE] = BODY(struct wire_slot),
 	[WIRE_EVENT_LIVE] = BODY(struct wire_slot),
 	[WIRE_EVENT_GONE] = BODY(struct wire_slot),
-	[WIRE_REJOIN] = BODY(struct wire_rejoin),
+	[WIRE_REJOIN] = { offsetof(struct wire_rejoin, order), sizeof(struct wire_rejoin) },
 	[WIRE_ASK] = BODY(struct wire_ask),
 	[WIRE_GIVEN] = BODY(struct wire_given),
 	[WIRE_TAKEN] = BODY(struct wire_given),

@@ -46,9 +46,18 @@ enum wire_type {
 	WIRE_TYPES
 };
 
-enum wire_key { WIRE_KEY_FLOW, WIRE_KEY_SRC }; /* the values of enum policy_key */
+enum wire_key { /* the values of enum policy_key */
+	WIRE_KEY_FLOW,
+	WIRE_KEY_SRC,
+	WIRE_KEY_CPU,
+	WIRE_KEY_RANDOM,
+};
 
-enum wire_mode { WIRE_MODE_BALANCE, WIRE_MODE_SHARED, WIRE_MODE_HANDOVER }; /* enum policy_mode */
+enum wire_mode { /* the values of enum policy_mode, as far as they are the keeper's */
+	WIRE_MODE_BALANCE,
+	WIRE_MODE_SHARED,
+	WIRE_MODE_HANDOVER,
+};
 
 #define WIRE_PAGE_BUCKETS 1024u
 #define WIRE_NO_INDEX     0xffffu
@@ -74,6 +83,7 @@ struct wire_page {
 	uint64_t robust_next; /* the keeper's list node */
 	struct wire_legacy legacy;
 	_Atomic uint32_t claimed; /* enum wire_claimed */
+	_Atomic uint64_t order;   /* of joining, in its group: the highest is the newest */
 };
 
 #define WIRE_PAGE_BYTES  8192u
@@ -139,6 +149,7 @@ struct wire_rejoin {
 	struct addr addr;
 	uint64_t cookie;
 	uint64_t accepted; /* under the keepers before */
+	uint64_t order;    /* as its page has it; 0: not known */
 };
 
 struct wire_joined { /* WIRE_JOINED */

@@ -102,6 +102,26 @@ static void add_target(struct out *o, const struct policy_rule *rule)
 		add(o, "ports %u-%u", (unsigned)rule->port_first, (unsigned)rule->port_last);
 }
 
+const char *policy_target(const struct policy_rule *rule, char *buf, size_t size)
+{
+	struct out o = {.buf = buf, .size = size};
+
+	if (size > 0)
+		buf[0] = '\0';
+	add_target(&o, rule);
+	return buf;
+}
+
+const char *policy_place(const struct policy_rule *rule, char *buf, size_t size)
+{
+	if (rule->line)
+		snprintf(buf, size, "line %u column %u", (unsigned)rule->line,
+			 (unsigned)rule->column);
+	else
+		snprintf(buf, size, "column %u", (unsigned)rule->column);
+	return buf;
+}
+
 /* 10000: "10", 500: "0.5", 1234: "1.234" */
 static void add_seconds(struct out *o, int32_t ms)
 {
@@ -153,12 +173,9 @@ const char *policy_describe(const struct policy_rule *rule, char *buf, size_t si
 /* What of the rule is not built yet, as it was written; false when all of it is. */
 static bool unsupported(const struct policy_rule *rule, char *what, size_t size)
 {
-	if (rule->mode != POLICY_BALANCE && rule->mode != POLICY_OFF)
-		snprintf(what, size, "mode %s", policy_mode_name(rule->mode));
-	else if (rule->key != POLICY_KEY_FLOW && rule->key != POLICY_KEY_SRC)
-		snprintf(what, size, "key=%s", policy_key_name(rule->key));
-	else
+	if (rule->mode != POLICY_SHARED)
 		return false;
+	snprintf(what, size, "mode %s", policy_mode_name(rule->mode));
 	return true;
 }
 
@@ -174,14 +191,10 @@ int policy_supported(const char *source, const struct policy *policy,
 
 		if (!unsupported(rule, what, sizeof(what)))
 			continue;
-		if (rule->line)
-			snprintf(where, sizeof(where), "line %u column %u", (unsigned)rule->line,
-				 (unsigned)rule->column);
-		else
-			snprintf(where, sizeof(where), "column %u", (unsigned)rule->column);
 		snprintf(ret_error->text, sizeof(ret_error->text),
 			 "%s: %s: %s is not supported by this version",
-			 parse_source(source, name, sizeof(name)), where, what);
+			 parse_source(source, name, sizeof(name)),
+			 policy_place(rule, where, sizeof(where)), what);
 		return -ENOTSUP;
 	}
 	return 0;

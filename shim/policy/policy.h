@@ -86,6 +86,33 @@ const struct policy_rule *policy_match(const struct policy *policy, const struct
 /** policy_describe - one rule in words, as `sockshard check` shows it. Returns buf */
 const char *policy_describe(const struct policy_rule *rule, char *buf, size_t size);
 
+/** policy_target - what a rule covers: "tcp, any address, port 80". Returns buf */
+const char *policy_target(const struct policy_rule *rule, char *buf, size_t size);
+
+/** policy_place - where it is written: "column 6". Returns buf */
+const char *policy_place(const struct policy_rule *rule, char *buf, size_t size);
+
+#define POLICY_SLOTS_MAX 1024
+
+/**
+ * policy_offset_check - can slots first .. first + n - 1 have the ports that rules with offset mean
+ *
+ * Not asked about rules with * as port: which ports these meet is known when the server binds.
+ * Returns 0; -EINVAL and *ret_error, which names both ports and both rules, for the first slot whose
+ * port is past 65535, or a port of another rule for the same protocol and an overlapping address
+ * (not off), or the port of another slot by another rule with offset.
+ */
+int policy_offset_check(const char *source, const struct policy *policy, unsigned first, unsigned n,
+                        struct policy_error *ret_error);
+
+/**
+ * policy_offset_room - how many slots, from 0 on, have the ports that one rule with offset means
+ * @i: the rule
+ *
+ * Returns 1..POLICY_SLOTS_MAX; below that buf says what stops the next one.
+ */
+unsigned policy_offset_room(const struct policy *policy, size_t i, char *buf, size_t size);
+
 /** the word of the language for a mode or key */
 const char *policy_mode_name(enum policy_mode mode);
 const char *policy_key_name(enum policy_key key);

@@ -6,6 +6,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "cpu.h"
+
 enum {
 	LD_W_ABS = 0x20,
 	LD_B_ABS = 0x30,
@@ -16,8 +18,10 @@ enum {
 	LD_MEM = 0x60,
 	LDX_MEM = 0x61,
 	ST = 0x02,
+	ADD_X = 0x0c,
 	MUL_K = 0x24,
 	RSH_K = 0x74,
+	MOD_K = 0x94,
 	XOR_K = 0xa4,
 	XOR_X = 0xac,
 	TAX = 0x07,
@@ -29,6 +33,10 @@ enum {
 
 /* Loads at or above it count from the network header, not from the payload (SKF_NET_OFF). */
 #define NET(offset) (0xfff00000u + (offset))
+
+/* No bytes of the packet (SKF_AD_OFF): which CPU runs the program, and a random number. */
+#define CPU    0xfffff024u
+#define RANDOM 0xfffff038u
 
 #define UNKNOWN UINT32_MAX /* no such index: the kernel takes its own hash */
 
@@ -78,6 +86,25 @@ uint32_t program_hash(const struct program_key *key, const struct program_flow *
 	if (key->with_port)
 		h = mix(h ^ flow->src_port);
 	return mix(h ^ second_key(key->seed)) * HASH_MUL_LAST;
+}
+
+/* How much of the space of hashes one of the CPUs' ranges is. */
+static uint32_t cpu_width(const struct bucket_table *t, const struct program_key *key)
+{
+	return (uint32_t)(((uint64_t)cpu_range(t, key->cpus) << 32) / t->n);
+}
+
+unsigned program_bucket(const struct bucket_table *t, const struct program_key *key,
+			const struct program_flow *flow)
+{
+	uint32_t h = program_hash(key, flow);
+	uint32_t width;
+
+	if (key->choice == PROGRAM_CPU && key->cpus > 1) {
+		width = cpu_width(t, key);
+		h = flow->cpu % key->cpus * width + h % width;
+	}
+	return bucket_of_hash(t, h);
 }
 
 static size_t emit_jump(struct code *c, uint16_t code, uint32_t k, uint8_t jt, uint8_t jf)
@@ -259,6 +286,25 @@ static void emit_rules(struct code *c, const struct program_rule *rules, size_t 
 	}
 }
 
+/* A = where in the space of hashes its bucket is. */
+static void emit_place(struct code *c, const struct bucket_table *t, const struct program_key *key)
+{
+	if (key->choice == PROGRAM_RANDOM) {
+		emit(c, LD_W_ABS, RANDOM);
+		return;
+	}
+	emit_hash(c, key);
+	if (key->choice != PROGRAM_CPU || key->cpus <= 1)
+		return;
+	emit(c, MOD_K, cpu_width(t, key));
+	emit(c, ST, 0);
+	emit(c, LD_W_ABS, CPU);
+	emit(c, MOD_K, key->cpus);
+	emit(c, MUL_K, cpu_width(t, key));
+	emit(c, LDX_MEM, 0);
+	emit(c, ADD_X, 0);
+}
+
 int program_build(const struct bucket_table *t, const struct program_key *key,
 		  const uint32_t *index_of, size_t n_index, const struct program_rule *rules,
 		  size_t n_rules, struct program_insn *ret, size_t max)
@@ -268,7 +314,7 @@ int program_build(const struct bucket_table *t, const struct program_key *key,
 	unsigned n = collect_ranges(t, index_of, n_index, ranges);
 
 	emit_rules(&c, rules, n_rules);
-	emit_hash(&c, key);
+	emit_place(&c, t, key);
 	emit_search(&c, ranges, n);
 	return c.n <= max ? (int)c.n : -ENOSPC;
 }

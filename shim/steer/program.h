@@ -17,10 +17,18 @@ struct program_insn {
 	uint32_t k;
 };
 
-/** What a connection is hashed by. */
+enum program_choice {
+	PROGRAM_HASH,   /* the bucket of the hash */
+	PROGRAM_CPU,    /* one in the range of the CPU that handles the packet: cpu.h */
+	PROGRAM_RANDOM, /* any: drawn anew for each packet */
+};
+
+/** How a connection finds its bucket. */
 struct program_key {
 	uint32_t seed;
-	bool with_port; /* key=flow; false: key=src, the source address alone */
+	bool with_port; /* hash source address and port; false: the address alone */
+	uint8_t choice; /* enum program_choice */
+	uint16_t cpus;  /* PROGRAM_CPU: as cpu_deal() returned it */
 };
 
 /** A client as the hash sees it. */
@@ -28,6 +36,7 @@ struct program_flow {
 	uint8_t family; /* AF_INET or AF_INET6; IPv4 over a dual-stack socket is AF_INET */
 	uint8_t src[16];
 	uint16_t src_port; /* host order; 0 where an IPv6 extension header hides it */
+	uint32_t cpu;      /* that handles it; counts with PROGRAM_CPU only */
 };
 
 /** A single connection that is to reach a certain socket: from this source port. */
@@ -36,8 +45,12 @@ struct program_rule {
 	uint32_t index;
 };
 
-/** program_hash - the hash the program computes for this flow */
+/** program_hash - the hash the program computes for this flow; not with PROGRAM_RANDOM */
 uint32_t program_hash(const struct program_key *key, const struct program_flow *flow);
+
+/** program_bucket - the bucket the program finds for this flow; not with PROGRAM_RANDOM */
+unsigned program_bucket(const struct bucket_table *t, const struct program_key *key,
+                        const struct program_flow *flow);
 
 /**
  * program_build - make the program

@@ -65,6 +65,27 @@ static void check_match(const struct policy *p, const uint8_t *data, size_t size
 	policy_match(p, &a);
 }
 
+/* What is refused has a reason; one copy never is; more than there is room for are. */
+static void check_offsets(const struct policy *p, size_t size)
+{
+	struct policy_error e;
+	unsigned n = 1 + (unsigned)(size % 8);
+	char why[256];
+
+	require(policy_offset_check("fuzz", p, 0, 1, &e) == 0);
+	memset(&e, 'x', sizeof(e));
+	if (policy_offset_check("fuzz", p, 0, n, &e) < 0)
+		check_error(&e);
+	for (size_t i = 0; i < p->n; i++) {
+		if (p->rules[i].mode != POLICY_OFFSET || p->rules[i].any_port)
+			continue;
+		unsigned room = policy_offset_room(p, i, why, sizeof(why));
+		require(room >= 1 && room <= POLICY_SLOTS_MAX);
+		if (room < n)
+			require(policy_offset_check("fuzz", p, 0, n, &e) < 0);
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct policy_error e;
@@ -82,6 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (size_t i = 0; i < p.n; i++)
 		check_rule(&p.rules[i]);
 	check_match(&p, data, size);
+	check_offsets(&p, size);
 	memset(&e, 'x', sizeof(e));
 	r = policy_supported("fuzz", &p, &e);
 	require(r == 0 || r == -ENOTSUP);

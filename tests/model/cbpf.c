@@ -164,6 +164,14 @@ static bool run_load(struct machine *m, const struct program_insn *i)
 
 	switch (BPF_MODE(i->code)) {
 	case BPF_ABS:
+		if (size == 4 && i->k == (uint32_t)(SKF_AD_OFF + SKF_AD_CPU)) {
+			*to = m->packet->cpu;
+			return true;
+		}
+		if (size == 4 && i->k == (uint32_t)(SKF_AD_OFF + SKF_AD_RANDOM)) {
+			*to = m->packet->random;
+			return true;
+		}
 		return load(m->packet, i->k, size, to);
 	case BPF_IND:
 		return load(m->packet, m->x + i->k, size, to);

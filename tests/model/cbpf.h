@@ -1,5 +1,6 @@
 /* Classic BPF as Linux runs it for a reuseport group (net/core/sock_reuseport.c: run_bpf_filter). A
- * model to compare with: no sockets, every instruction of bpf(4), no extensions (SKF_AD_OFF). */
+ * model to compare with: no sockets, every instruction of bpf(4); of the extensions
+ * (SKF_AD_OFF) the CPU and the random number. */
 #ifndef SOCKSHARD_TESTS_CBPF_H
 #define SOCKSHARD_TESTS_CBPF_H
 
@@ -13,6 +14,7 @@ struct cbpf_packet {
 	const uint8_t *bytes; /* from the network header on */
 	size_t len;
 	size_t payload; /* where the data pointer is: behind the TCP or UDP header */
+	uint32_t cpu, random; /* what the extensions load */
 };
 
 /**

@@ -13,14 +13,17 @@
 #include <linux/filter.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../../shim/steer/cpu.h"
 #include "../../shim/steer/program.h"
 
 #define SLOTS	    4
 #define CONNECTIONS 600
 #define WAIT_MS	    5000
+#define VICTIM	    1 /* has a CPU where there are two */
 
 /* One group: who listens where, and how the clients come. */
 struct setting {
@@ -28,7 +31,7 @@ struct setting {
 	int type;
 	enum { V4, V6, DUAL } listener, client;
 	enum { PLAIN, OPTIONS } header; /* IPv4 options, an IPv6 extension header */
-	enum { FLOW, SRC } key;
+	enum { FLOW, SRC, CPU, RANDOM } key;
 };
 
 struct group {
@@ -103,7 +106,12 @@ static void deal_and_attach(struct group *g)
 
 	for (uint16_t i = 0; i < SLOTS; i++)
 		slots[i] = (struct bucket_slot){.slot = i, .weight = 1, .live = g->live[i]};
-	assert_return_code(bucket_deal(&g->table, slots, SLOTS), 0);
+	if (g->as->key == CPU) {
+		assert_int_equal(cpu_deal(&g->table, slots, SLOTS), SLOTS);
+		g->key.cpus = SLOTS;
+	} else {
+		assert_return_code(bucket_deal(&g->table, slots, SLOTS), 0);
+	}
 	n = program_build(&g->table, &g->key, index_of, SLOTS, NULL, 0, insn, PROGRAM_MAX);
 	assert_return_code(n, 0);
 	prog.len = (unsigned short)n;
@@ -116,7 +124,10 @@ static void open_group(struct group *g, const struct setting *as)
 {
 	g->as = as;
 	g->port = 0;
-	g->key = (struct program_key){.seed = 0xfeedface, .with_port = as->key == FLOW};
+	g->key = (struct program_key){.seed = 0xfeedface, .with_port = as->key != SRC};
+	g->key.choice = as->key == CPU	    ? PROGRAM_CPU
+			: as->key == RANDOM ? PROGRAM_RANDOM
+					    : PROGRAM_HASH;
 	bucket_init(&g->table);
 	for (unsigned i = 0; i < SLOTS; i++) {
 		g->fd[i] = open_member(as, g->port);
@@ -202,24 +213,60 @@ static unsigned who_gets(const struct group *g, int client)
 	return slot;
 }
 
+/* The n-th of the CPUs that we may use: loopback packets are handled where they are sent. */
+static unsigned move_to_cpu(const cpu_set_t *allowed, unsigned n)
+{
+	unsigned cpu = 0;
+	cpu_set_t one;
+
+	for (n %= (unsigned)CPU_COUNT(allowed);; cpu++) {
+		if (CPU_ISSET(cpu, allowed) && n-- == 0)
+			break;
+	}
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	assert_return_code(sched_setaffinity(0, sizeof(one), &one), errno);
+	return cpu;
+}
+
+/* Nobody can say which one: each live one its share, give or take more than chance does. */
+static void check_shares(const struct group *g, const unsigned *count)
+{
+	unsigned live = 0;
+
+	for (unsigned i = 0; i < SLOTS; i++)
+		live += g->live[i];
+	for (unsigned i = 0; i < SLOTS && g->as->key == RANDOM; i++) {
+		if (g->live[i])
+			assert_in_range(count[i] * live, CONNECTIONS / 2, 2 * CONNECTIONS);
+	}
+}
+
 static void compare_connections(const struct group *g)
 {
 	unsigned count[SLOTS] = {0};
+	cpu_set_t allowed;
 
+	assert_return_code(sched_getaffinity(0, sizeof(allowed), &allowed), errno);
 	for (unsigned n = 0; n < CONNECTIONS; n++) {
+		unsigned cpu = g->as->key == CPU ? move_to_cpu(&allowed, n) : 0;
 		struct program_flow flow;
 		int client = open_client(g, n, &flow);
 		unsigned got = who_gets(g, client);
-		unsigned bucket = bucket_of_hash(&g->table, program_hash(&g->key, &flow));
+		unsigned bucket;
 
+		flow.cpu = cpu;
+		bucket = program_bucket(&g->table, &g->key, &flow);
 		if (g->as->type == SOCK_DGRAM)
 			close(client);
-		if (got != g->table.owner[bucket])
+		if (g->as->key != RANDOM && got != g->table.owner[bucket])
 			fail_msg("connection %u from port %u: slot %u, the model says %u", n,
 				 flow.src_port, got, g->table.owner[bucket]);
 		assert_true(g->live[got]);
 		count[got]++;
 	}
+	assert_return_code(sched_setaffinity(0, sizeof(allowed), &allowed), errno);
+	check_shares(g, count);
 	print_message("  %u of %u as the model says: %u %u %u %u\n", CONNECTIONS, CONNECTIONS,
 		      count[0], count[1], count[2], count[3]);
 }
@@ -246,10 +293,10 @@ static void compare_through_a_death(void **state)
 	}
 	open_group(&g, as);
 	compare_connections(&g);
-	g.live[2] = false;
+	g.live[VICTIM] = false;
 	deal_and_attach(&g);
 	compare_connections(&g);
-	g.live[2] = true;
+	g.live[VICTIM] = true;
 	deal_and_attach(&g);
 	compare_connections(&g);
 	close_group(&g);
@@ -271,6 +318,11 @@ static struct setting settings[] = {
 	{"kernel_and_model_agree_for_tcp_with_ipv4_options", SOCK_STREAM, V4, V4, OPTIONS, FLOW},
 	{"kernel_and_model_agree_for_tcp_behind_an_extension", SOCK_STREAM, V6, V6, OPTIONS, FLOW},
 	{"kernel_and_model_agree_for_tcp_by_address", SOCK_STREAM, V4, V4, PLAIN, SRC},
+	{"kernel_and_model_agree_for_udp_by_cpu", SOCK_DGRAM, V4, V4, PLAIN, CPU},
+	{"kernel_and_model_agree_for_tcp_by_cpu", SOCK_STREAM, V4, V4, PLAIN, CPU},
+	{"kernel_and_model_agree_for_tcp_by_cpu_dual_stack", SOCK_STREAM, DUAL, V6, PLAIN, CPU},
+	{"kernel_and_model_agree_for_udp_at_random", SOCK_DGRAM, V6, V6, PLAIN, RANDOM},
+	{"kernel_and_model_agree_for_tcp_at_random", SOCK_STREAM, V4, V4, PLAIN, RANDOM},
 };
 
 #define SETTINGS (sizeof(settings) / sizeof(settings[0]))

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 
 #include "../../shim/steer/bucket.h"
+#include "../../shim/steer/cpu.h"
 #include "cbpf.h"
 
 #define TABLES		 600
@@ -78,13 +79,16 @@ static void random_steering(struct steering *s)
 			.slot = (uint16_t)i, .weight = (uint16_t)draw(4), .live = true};
 		s->index_of[i] = draw(20) ? draw(2 * SLOTS_MAX) : NO_INDEX;
 	}
+	s->key = (struct program_key){.seed = draw(UINT32_MAX), .with_port = draw(3) != 0};
 	if (draw(20)) /* else nobody owns anything */
 		bucket_deal(&s->table, slots, 1 + draw((uint32_t)n));
 	for (size_t i = 0; i < n; i++)
 		slots[i].live = draw(4) != 0;
 	if (draw(2))
 		bucket_deal(&s->table, slots, n);
-	s->key = (struct program_key){.seed = draw(UINT32_MAX), .with_port = draw(3) != 0};
+	s->key.choice = (uint8_t)draw(3);
+	if (s->key.choice == PROGRAM_CPU)
+		s->key.cpus = (uint16_t)cpu_deal(&s->table, slots, n);
 	n = draw(10) ? n : draw((uint32_t)n); /* now and then a map that is too short */
 	memset(s->index_of + n, 0xff, (SLOTS_MAX - n) * sizeof(s->index_of[0]));
 	s->n = program_build(&s->table, &s->key, s->index_of, n, NULL, 0, s->insn, PROGRAM_MAX);
@@ -144,15 +148,18 @@ static void random_packet(struct sample *p)
 {
 	memset(p, 0, sizeof(*p));
 	random_bytes(p->bytes, sizeof(p->bytes));
+	p->flow.cpu = draw(1000);
 	if (draw(2))
 		random_ipv4(p);
 	else
 		random_ipv6(p);
 }
 
-static uint32_t model(const struct steering *s, const struct program_flow *flow)
+static uint32_t model(const struct steering *s, const struct program_flow *flow, uint32_t random)
 {
-	unsigned bucket = bucket_of_hash(&s->table, program_hash(&s->key, flow));
+	unsigned bucket = s->key.choice == PROGRAM_RANDOM
+				  ? bucket_of_hash(&s->table, random)
+				  : program_bucket(&s->table, &s->key, flow);
 	uint16_t slot = s->table.owner[bucket];
 
 	return slot < SLOTS_MAX ? s->index_of[slot] : NO_INDEX;
@@ -160,11 +167,15 @@ static uint32_t model(const struct steering *s, const struct program_flow *flow)
 
 static void compare(const struct steering *s, const struct sample *p, size_t len)
 {
-	const struct cbpf_packet packet = {.bytes = p->bytes, .len = len, .payload = p->payload};
+	const struct cbpf_packet packet = {.bytes = p->bytes,
+					   .len = len,
+					   .payload = p->payload,
+					   .cpu = p->flow.cpu,
+					   .random = draw(UINT32_MAX)};
 	uint32_t got = cbpf_run(s->insn, (size_t)s->n, &packet);
-	uint32_t expected = model(s, &p->flow);
+	uint32_t expected = model(s, &p->flow, packet.random);
 
-	if (len < (s->key.with_port ? p->need_flow : p->need_src))
+	if (s->key.choice != PROGRAM_RANDOM && len < (s->key.with_port ? p->need_flow : p->need_src))
 		expected = 0;
 	if (got != expected)
 		fail_msg("seed %llu: family %d, %zu of %zu bytes, key=%s: index %u, expected %u",
@@ -268,7 +279,7 @@ static void program_and_model_agree_at_both_ends_of_each_bucket(void **state)
 			memcpy(p.flow.src, &address, 4);
 			memcpy(p.bytes + 12, &address, 4);
 			assert_int_equal(program_hash(&s.key, &p.flow), ends[i]);
-			assert_int_equal(model(&s, &p.flow), b);
+			assert_int_equal(model(&s, &p.flow, 0), b);
 			compare(&s, &p, p.len);
 		}
 	}
@@ -285,7 +296,9 @@ static void other_ip_versions_are_left_to_the_kernel(void **state)
 
 		if (version == 4 || version == 6)
 			continue;
-		random_steering(&s);
+		do {
+			random_steering(&s);
+		} while (s.key.choice == PROGRAM_RANDOM); /* reads no packet */
 		random_packet(&p);
 		p.bytes[0] = (uint8_t)(version << 4 | 5);
 		packet.len = p.len;

@@ -238,6 +238,13 @@ static void what_is_certain_is_true(void **state)
 					leave_at(&a, (unsigned)rand() % a.n);
 			update(&a);
 			assert_int_equal(map.n, a.n);
+			if (rand() % 2)
+				index_doubt(&map);
+			for (int proofs = rand() % 3; a.n > 0 && proofs > 0; proofs--) {
+				unsigned i = (unsigned)rand() % a.n;
+
+				(void)index_prove(&map, i, a.cookie[i]);
+			}
 			for (unsigned i = 0; i < a.n; i++) {
 				int index = index_find(&map, a.cookie[i]);
 
@@ -251,6 +258,37 @@ static void what_is_certain_is_true(void **state)
 		}
 	}
 	assert_true(certain > 100000);
+}
+
+static void a_lost_order_can_be_proven_one_by_one(void **state)
+{
+	struct array a = array_of(5);
+
+	(void)state;
+	update(&a);
+	leave_at(&a, 0);
+	join(&a, 200);
+	update(&a);
+	assert_true(map.lost);
+	assert_false(index_prove(&map, 0, a.cookie[0])); /* doubt comes first */
+	index_doubt(&map);
+	for (unsigned i = 0; i < a.n; i++)
+		assert_int_equal(index_find(&map, a.cookie[i]), -EAGAIN);
+	for (unsigned i = 0; i < a.n - 1; i++)
+		assert_true(index_prove(&map, i, a.cookie[i]));
+	assert_exact(&a); /* the last one is the only one left */
+}
+
+static void what_is_certain_is_not_proven_otherwise(void **state)
+{
+	struct array a = array_of(3);
+
+	(void)state;
+	assert_false(index_prove(&map, 0, a.cookie[1]));
+	assert_false(index_prove(&map, 7, a.cookie[1]));
+	assert_false(index_prove(&map, 1, 12345));
+	assert_true(index_prove(&map, 1, a.cookie[1]));
+	assert_exact(&a);
 }
 
 int main(void)
@@ -268,6 +306,8 @@ int main(void)
 		cmocka_unit_test_setup(a_lost_order_comes_back_with_an_empty_group, fresh_map),
 		cmocka_unit_test_setup(a_lost_order_comes_back_with_a_single_socket, fresh_map),
 		cmocka_unit_test_setup(more_sockets_than_places_are_never_written, fresh_map),
+		cmocka_unit_test_setup(a_lost_order_can_be_proven_one_by_one, fresh_map),
+		cmocka_unit_test_setup(what_is_certain_is_not_proven_otherwise, fresh_map),
 		cmocka_unit_test_setup(single_changes_are_followed_exactly, fresh_map),
 		cmocka_unit_test_setup(what_is_certain_is_true, fresh_map),
 	};

@@ -272,22 +272,23 @@ static void a_pidfd_of_somebody_else_is_refused(void **state)
 
 static void bad_reservations_end_the_connection(void **state)
 {
-	struct wire_reserve good = wanted(tcp(), "works"), bad[10];
+	struct wire_reserve good = wanted(tcp(), "works"), bad[11];
 
 	(void)state;
-	for (size_t i = 0; i < 10; i++)
+	for (size_t i = 0; i < 11; i++)
 		bad[i] = good;
 	bad[0].addr.proto = IPPROTO_SCTP;
 	bad[1].addr.family = AF_UNIX;
 	bad[2].addr.v6only = 2;
 	bad[3].addr.port = 0;
 	memset(bad[4].group, 'x', sizeof(bad[4].group));
-	bad[5].key = WIRE_KEY_SRC + 1;
+	bad[5].key = WIRE_KEY_RANDOM + 1;
 	bad[6].hold_ms = 86400001;
 	bad[7].weight = 1001;
 	bad[8].slot = 1024;
 	bad[9].slot = WIRE_SLOT_ANY - 1;
-	for (size_t i = 0; i < 10; i++) {
+	bad[10].mode = WIRE_MODE_HANDOVER + 1;
+	for (size_t i = 0; i < 11; i++) {
 		struct keeper_client c = connect_as(WIRE_SHARD, -1);
 
 		assert_int_equal(reserve(&c, &bad[i]), -ECONNRESET);

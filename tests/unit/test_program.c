@@ -13,6 +13,7 @@
 #include <linux/filter.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../../shim/steer/program.h"
@@ -260,6 +261,47 @@ static void the_kernel_takes_the_programs_for_tcp(void **state)
 	attach_all(SOCK_STREAM);
 }
 
+static void by_cpu_needs_seven_instructions_more_and_at_random_needs_no_hash(void **state)
+{
+	struct program_key by_cpu = by_flow, random = by_flow;
+	int flow;
+
+	(void)state;
+	deal_fresh(2);
+	flow = build(&by_flow, PROGRAM_MAX);
+	by_cpu.choice = PROGRAM_CPU;
+	by_cpu.cpus = 1; /* all CPUs are one slot's */
+	assert_int_equal(build(&by_cpu, PROGRAM_MAX), flow);
+	by_cpu.cpus = 2;
+	assert_int_equal(build(&by_cpu, PROGRAM_MAX), flow + 7);
+	random.choice = PROGRAM_RANDOM;
+	assert_in_range(build(&random, PROGRAM_MAX), 3, 8);
+}
+
+/* SKF_AD_CPU and SKF_AD_RANDOM are no matter of privilege. */
+static void an_ordinary_user_may_steer_by_cpu_and_at_random(void **state)
+{
+	struct sockaddr_in addr = {.sin_family = AF_INET,
+				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct program_key key = by_flow;
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	assert_return_code(pid, errno);
+	if (pid == 0) {
+		if (geteuid() == 0 && setresuid(65534, 65534, 65534) != 0)
+			_exit(1);
+		deal_fresh(2);
+		key.cpus = 2;
+		for (key.choice = PROGRAM_CPU; key.choice <= PROGRAM_RANDOM; key.choice++)
+			attach(join_group(SOCK_STREAM, &addr), &key);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, index_is_slot)
 
 int main(void)
@@ -278,6 +320,8 @@ int main(void)
 		TEST(an_instruction_is_the_kernels),
 		TEST(the_kernel_takes_the_programs_for_udp),
 		TEST(the_kernel_takes_the_programs_for_tcp),
+		TEST(by_cpu_needs_seven_instructions_more_and_at_random_needs_no_hash),
+		TEST(an_ordinary_user_may_steer_by_cpu_and_at_random),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

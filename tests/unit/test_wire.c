@@ -162,6 +162,8 @@ static size_t first_size(uint16_t type)
 		return offsetof(struct wire_claim, cookie);
 	case WIRE_JOINED:
 		return offsetof(struct wire_joined, made);
+	case WIRE_REJOIN:
+		return offsetof(struct wire_rejoin, order);
 	case WIRE_STATUS_SLOT:
 		return offsetof(struct wire_status_slot, parent);
 	default:

@@ -1,0 +1,579 @@
+#!/usr/bin/env python3
+"""The modes offset and handover and the keys cpu and random, with real servers."""
+
+import os
+import signal
+import struct
+import sys
+import threading
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+from harness import *
+from load import Death, KeeperKiller, lost
+
+PORT = 8080
+SIDE = 9100
+GET = b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n"
+
+# A main port, and a side port that tells who it is and which name its socket has.
+TWO_PORTS = """
+import http.server, os, sys, threading
+class Main(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.say().encode())
+    def say(self):
+        return "main"
+    def log_message(self, *_):
+        pass
+class Side(Main):
+    def say(self):
+        return "%d %d" % (os.getpid(), self.server.socket.getsockname()[1])
+ports = [int(word) for word in sys.argv[1:]]
+side = http.server.HTTPServer(("127.0.0.1", ports[1]), Side)
+main = http.server.HTTPServer(("127.0.0.1", ports[0]), Main)
+threading.Thread(target=side.serve_forever, daemon=True).start()
+main.serve_forever()
+"""
+
+
+def two_ports(side=SIDE):
+    return [need("python3"), "-c", TWO_PORTS, PORT, side]
+
+
+def body(port):
+    got = tcp(port, GET, ending=b"")
+    check(b"\r\n\r\n" in got, f"port {port} answered {got!r}")
+    return got.partition(b"\r\n\r\n")[2].decode().strip()
+
+
+def side(port):
+    """pid and port as the side port tells them; None while nobody is there"""
+    try:
+        return tuple(int(word) for word in body(port).split())
+    except OSError:
+        return None
+
+
+# --- offset
+
+
+@test(60, ALL)
+def each_copy_answers_on_a_side_port_of_its_own():
+    launcher = run(4, *two_ports(), options=["-p", f"{PORT};{SIDE}=offset"])
+    pids = {slot: entry["pid"] for slot, entry in until_live(4, PORT).items()}
+    for slot in range(4):
+        said = until(5, f"port {SIDE + slot}", lambda: side(SIDE + slot))
+        check(said == (pids[slot], SIDE + slot), f"port {SIDE + slot} of {pids}: {said}")
+    check(refuses(SIDE + 4) and body(PORT) == "main", "ports")
+    check(group(SIDE) is None and len(status()["groups"]) == 1, status())
+    stop(launcher, PORT, *range(SIDE, SIDE + 4))
+
+
+@test(60)
+def a_copy_that_is_killed_comes_back_to_its_side_port():
+    launcher = run(4, *two_ports(), options=["-p", f"{PORT};{SIDE}=offset"])
+    before = {slot: entry["pid"] for slot, entry in until_live(4, PORT).items()}
+    until(5, "its side port", lambda: side(SIDE + 2))
+    for _ in range(3):
+        old = live(PORT)[2]["pid"]
+        body(SIDE + 2)  # leaves a connection in TIME_WAIT: the server sets SO_REUSEADDR itself
+        os.kill(old, signal.SIGKILL)
+        new = until(10, "slot 2 again", lambda: live(PORT).get(2, {"pid": old})["pid"] != old
+                    and live(PORT)[2]["pid"])
+        said = until(5, "its side port", lambda: side(SIDE + 2))
+        check(said == (new, SIDE + 2), said)
+    check(side(SIDE + 1) == (before[1], SIDE + 1), "slot 1 was disturbed")
+    stop(launcher, PORT)
+
+
+@test(60)
+def haproxy_has_a_statistics_port_for_each_copy():
+    config = write(
+        os.path.join(folder(), "haproxy.cfg"),
+        f"""global
+    nbthread 1
+defaults
+    mode http
+    timeout client 20s
+    timeout connect 5s
+    timeout server 20s
+frontend hello
+    bind 127.0.0.1:{PORT}
+    http-request return status 200 content-type text/plain string "hello"
+listen stats
+    bind 127.0.0.1:{SIDE}
+    stats enable
+    stats uri /
+""",
+    )
+    launcher = run(4, need("haproxy"), "-db", "-f", config, options=["-p", f"{PORT};{SIDE}=offset"])
+    pids = {slot: entry["pid"] for slot, entry in until_live(4, PORT).items()}
+    for slot in range(4):
+        page = body(SIDE + slot)
+        check(re.search(rf"pid\s*=\s*</b>\s*{pids[slot]}\b", page), slot, pids, page[:2000])
+    check(body(PORT) == "hello", "the main port")
+    stop(launcher, PORT, *range(SIDE, SIDE + 4))
+
+
+@test(60)
+def nginx_has_a_side_port_for_each_copy():
+    launcher = run(4, *nginx("$pid", side=SIDE), options=["-p", f"{PORT};{SIDE}=offset"])
+    pids = {slot: entry["pid"] for slot, entry in until_live(4, PORT).items()}
+    for slot in range(4):
+        check(body(SIDE + slot) == str(pids[slot]), slot, pids, body(SIDE + slot))
+    stop(launcher, PORT, *range(SIDE, SIDE + 4))
+
+
+@test(60)
+def udp_ports_are_offset_too():
+    udp_server = [helper("support/ident_server"), "udp", "127.0.0.1", SIDE]
+    copies = [preloaded(*udp_server, env={"SOCKSHARD_POLICY": f"udp/{SIDE}=offset",
+                                          "SOCKSHARD_SLOT": slot}) for slot in (None, 1, 5)]
+    for copy, slot in zip(copies, (0, 1, 5)):
+        got = until(5, "an answer", lambda: answer_of_udp(SIDE + slot))
+        check(int(got.split()[1]) == copy.pid, slot, got)
+    check(not status()["groups"], "nobody is asked:", status())
+
+
+def answer_of_udp(port):
+    try:
+        return udp(port, tries=1)
+    except OSError:  # nobody is there
+        return None
+
+
+BIND = """
+import errno, socket, sys
+s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET,
+                  socket.SOCK_DGRAM if sys.argv[3:] else socket.SOCK_STREAM)
+try:
+    s.bind((sys.argv[1], int(sys.argv[2])))
+    print("bound", s.getsockname()[1])
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+
+
+def binds(address, port, *words, slot, policy):
+    code, out, err = call(need("python3"), "-c", BIND, address, port, *words,
+                          env={"LD_PRELOAD": LIBRARY, "SOCKSHARD_POLICY": policy,
+                               "SOCKSHARD_SLOT": str(slot)})
+    check(code == 0, code, out, err)
+    return out.strip(), err
+
+
+@test(30, ALL)
+def a_port_that_cannot_be_had_is_told_with_what_it_came_from():
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", SIDE + 3))
+    said, err = binds("127.0.0.1", SIDE, slot=3, policy=f"{SIDE}=offset")
+    check(said == "EADDRINUSE", said)
+    check(f"port {SIDE + 3} ({SIDE} + slot 3, offset) is in use" in err, err)
+    for address, words in (("127.0.0.1", ()), ("::1", ()), ("127.0.0.1", ("udp",))):
+        said, err = binds(address, 65534, *words, slot=3, policy="*/*:65534=offset")
+        check(said == "EADDRNOTAVAIL", said)
+        check("port 65534 + slot 3, offset, is 65537, past 65535" in err, err)
+        said, err = binds(address, 65534, *words, slot=1, policy="*/*:65534=offset")
+        check(said == "bound 65535" and not err, said, err)
+    said, err = binds("127.0.0.1", SIDE + 1, slot=7, policy=f"{SIDE}-{SIDE + 9}=offset")
+    check(said == f"bound {SIDE + 8}", said)
+    said, err = binds("127.0.0.1", 0, slot=7, policy="*=offset")
+    check(said.startswith("bound ") and not err, said, err)  # port 0 is never touched
+
+
+@test(60)
+def a_copy_whose_side_port_is_taken_stops_the_first_start():
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", SIDE + 3))
+    launcher = Process(COMMAND, "run", "-n", 4, "-p", f"{PORT};{SIDE}=offset", "--", *two_ports())
+    check(launcher.wait() == 1, launcher.output())
+    check(f"port {SIDE + 3} ({SIDE} + slot 3, offset) is in use" in launcher.output(),
+          launcher.output())
+
+
+def refused(policy, n, *words, options=()):
+    code, out, err = call(COMMAND, "run", "-n", n, "-p", policy, *options, "--", need("python3"),
+                          "-c", "print('started')")
+    check(code == 64 and "started" not in out, code, out, err)
+    for word in words:
+        check(word in err, f"{word!r} is not in {err!r}")
+
+
+@test(60, ALL)
+def run_refuses_a_policy_whose_offsets_run_into_something():
+    refused(f"{SIDE}=offset;{SIDE + 2}", 4, f"-p: column 1: port {SIDE} + slot 2, offset, is "
+            f"{SIDE + 2}, a port of the rule at column 13 (tcp, any address, port {SIDE + 2})")
+    refused("65534=offset", 4, "port 65534 + slot 2, offset, is 65536, past 65535")
+    refused(f"{SIDE}=offset;{SIDE + 1}=offset", 2, f"port {SIDE} + slot 1, offset, is {SIDE + 1}, "
+            f"and so is {SIDE + 1} + slot 0 of the rule at column 13")
+    code, out, err = call(COMMAND, "check", "-p", f"{SIDE}=offset;{SIDE + 2};*/*:53=handover")
+    check(code == 0, code, out, err)
+    check(f"room for 2 copies: port {SIDE} + slot 2, offset, is {SIDE + 2}, a port of" in out, out)
+    check("handover, the newest shard gets all new connections" in out, out)
+
+
+@test(60)
+def the_second_launcher_of_a_group_has_the_next_ports():
+    named = ["-g", "both", "-p", f"{PORT};{SIDE}=offset;{SIDE + 6}=offset"]
+    first = run(3, *two_ports(), options=named)
+    second = run(2, *two_ports(), options=named)
+    slots = until_live(5, PORT)
+    for slot in range(5):
+        said = until(5, "its side port", lambda: side(SIDE + slot))
+        check(said == (slots[slot]["pid"], SIDE + slot), slot, slots, said)
+    refused(f"{PORT};{SIDE}=offset;{SIDE + 6}", 2, f"port {SIDE} + slot 6, offset, is {SIDE + 6}",
+            options=["-g", "both"])
+    stop(second)
+    stop(first, PORT)
+
+
+@test(60)
+def a_server_that_shares_nothing_is_supervised_all_the_same():
+    launcher = Process(COMMAND, "run", "-n", 2, "-p", f"{PORT}=offset;{SIDE}=offset", "--", *two_ports())
+    for slot in range(2):
+        until(10, "both ports", lambda: side(SIDE + slot) and not refuses(PORT + slot))
+    old = side(SIDE + 1)
+    time.sleep(1)  # SETTLED_MS of run_supervise.c: nobody tells when it listens
+    os.kill(old[0], signal.SIGKILL)
+    until(10, "another one", lambda: side(SIDE + 1) not in (None, old))
+    stop(launcher, PORT, SIDE, SIDE + 1)
+
+
+# --- handover
+
+
+def nginx(says, side=None, port=PORT):
+    where = folder()
+    user = "user root root;" if os.getuid() == 0 else ""
+    more = f'server {{ listen 127.0.0.1:{side}; return 200 "$pid\\n"; }}' if side else ""
+    config = write(
+        os.path.join(where, "nginx.conf"),
+        f"""daemon off; master_process off; {user} pid {where}/pid; error_log stderr;
+        events {{ worker_connections 4096; }}
+        http {{
+            access_log off;
+            client_body_temp_path {where}/body; proxy_temp_path {where}/proxy;
+            fastcgi_temp_path {where}/fastcgi; uwsgi_temp_path {where}/uwsgi;
+            scgi_temp_path {where}/scgi;
+            server {{ listen 127.0.0.1:{port}; return 200 "{says}\\n"; }}
+            {more}
+        }}
+        """,
+    )
+    return [need("nginx"), "-e", "stderr", "-p", where, "-c", config]
+
+
+def version(policy, *argv):
+    return preloaded(*argv, env={"SOCKSHARD_POLICY": policy, "SOCKSHARD_GROUP": "versions"})
+
+
+def kill(server):
+    """What it had accepted ends with it: nobody is to ask while it dies."""
+    server.popen.kill()
+    server.wait()
+
+
+class Requests:
+    """Threads that ask again and again; every answer is kept with its times."""
+
+    def __init__(self, ask, threads=8):
+        self.ask, self.over = ask, threading.Event()
+        self.done, self.failures = [], []
+        self.threads = [threading.Thread(target=self.work, daemon=True) for _ in range(threads)]
+        for thread in self.threads:
+            thread.start()
+
+    def work(self):
+        while not self.over.is_set():
+            with socket.socket() as client:
+                begin = time.monotonic_ns()
+                client.settimeout(20)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                source, what = 0, "failed"
+                try:
+                    client.connect(("127.0.0.1", PORT))
+                    connected = time.monotonic_ns()
+                    source = client.getsockname()[1]
+                    self.done.append((begin, connected, self.ask(client)))
+                    continue
+                except (OSError, Failure) as error:
+                    what = repr(error)
+                self.failures.append({"outcome": what, "family": 4, "port": source, "begin": begin,
+                                      "end": time.monotonic_ns()})
+
+    def stop(self):
+        self.over.set()
+        for thread in self.threads:
+            thread.join(30)
+
+    def until_some(self, who, n=1500):
+        """So many more answers, until the last ones are all of one."""
+        start = len(self.done)
+        until(20, f"{n} answers, the last ones of {who}", lambda: len(self.done) > start + n
+              and {a for _, _, a in self.done[-100:]} == {who})
+
+
+def moved_at_once(done, old, new, since):
+    """From the first answer of the new one on, all that connect later get the new one: how many."""
+    later = [d for d in done if d[0] >= since]
+    check({a for _, _, a in later} <= {old, new}, {a for _, _, a in later})
+    first = min(connected for _, connected, a in later if a == new)
+    behind = [a for begin, _, a in later if begin > first]
+    wrong = sum(a != new for a in behind)
+    check(not wrong, f"{wrong} of {len(behind)} went to {old} after the first had gone to {new}")
+    return len(behind)
+
+
+def ask_http(client):
+    client.sendall(GET)
+    got = b""
+    while True:
+        more = client.recv(65536)
+        if not more:
+            break
+        got += more
+    check(b"\r\n\r\n" in got and got.endswith(b"\n"), f"a short answer: {got!r}")
+    return got.partition(b"\r\n\r\n")[2].decode().strip()
+
+
+def under_load(killing):
+    policy = f"{PORT}=handover"
+    one = version(policy, *nginx("v1"))
+    until_live(1, PORT)
+    with KeeperKiller(killing, 0.1) as killer:
+        requests = Requests(ask_http)
+        requests.until_some("v1")
+        started = time.monotonic_ns()
+        two = version(policy, *nginx("v2"))
+        requests.until_some("v2")
+        up = moved_at_once(list(requests.done), "v1", "v2", started)
+        death = Death(two.pid, PORT)
+        requests.until_some("v1")
+        back = moved_at_once(list(requests.done), "v2", "v1", death.at)
+        three = version(policy, *nginx("v3"))
+        requests.until_some("v3")
+        another = Death(one.pid, PORT)  # the older one: nobody notices
+        requests.until_some("v3")
+        requests.stop()
+    unexplained = lost(requests.failures, [death, another])
+    print(f"{len(requests.done)} answers, {len(requests.failures)} failures, {len(unexplained)} of "
+          f"them lost; {up} after v2 came and {back} after it was killed, none to another; "
+          f"keeper's worker killed {killer.kills} times")
+    check(not unexplained, unexplained[:5])
+    check(status()["groups"][0]["mode"] == "handover" and group(PORT)["steered"], status())
+    three.end()
+
+
+@test(120)
+def nginx_goes_to_the_next_version_and_back_under_load():
+    under_load(False)
+
+
+@test(120)
+def so_it_does_while_the_keepers_worker_is_killed():
+    under_load(True)
+
+
+@test(60)
+def redis_goes_to_the_next_version_and_back():
+    def redis():
+        return version(f"{PORT}=handover", need("redis-server"), "--port", PORT, "--bind", "127.0.0.1",
+                       "--save", "", "--appendonly", "no", "--dir", folder())
+
+    def pid():
+        got = tcp(PORT, b"INFO server\r\n", ending=None)
+        return int(re.search(rb"process_id:(\d+)", got)[1])
+
+    one = redis()
+    until_live(1, PORT)
+    check({pid() for _ in range(50)} == {one.pid}, "one alone")
+    two = redis()
+    until(10, "the newest", lambda: pid() == two.pid)
+    check({pid() for _ in range(200)} == {two.pid}, "two")
+    kill(two)
+    check({pid() for _ in range(200)} == {one.pid}, "back")
+
+
+def ident(proto="tcp", *words):
+    return [helper("support/ident_server"), proto, "127.0.0.1", PORT, *words]
+
+
+def who(ask=tcp):
+    return int(ask(PORT, b"?").split()[1])
+
+
+def settled(server, ask=tcp):
+    until(10, f"pid {server.pid} gets all", lambda: who(ask) == server.pid)
+    others = {who(ask) for _ in range(100)} - {server.pid}
+    check(not others, f"others than {server.pid}:", others)
+
+
+@test(60)
+def a_version_that_never_accepts_gets_nothing():
+    one = version(f"{PORT}=handover", *ident())
+    until_live(1, PORT)
+    settled(one)
+    deaf = version(f"{PORT}=handover", need("python3"), "-c", f"""
+import socket, time
+s = socket.socket()
+s.bind(("127.0.0.1", {PORT}))
+s.listen(64)
+time.sleep(1000)
+""")
+    until_live(2, PORT)
+    check({who() for _ in range(300)} == {one.pid}, "the one that does not accept got some")
+    two = version(f"{PORT}=handover", *ident())
+    settled(two)
+    kill(two)
+    settled(one)
+    kill(deaf)
+
+
+@test(60)
+def a_newest_one_that_stands_still_is_passed_over_until_it_moves():
+    one = version(f"{PORT}=handover,stuck=400", *ident())
+    until_live(1, PORT)
+    two = version(f"{PORT}=handover,stuck=400", *ident())
+    settled(two)
+    freeze(two.pid)
+    began = time.monotonic()
+    waiting = who()  # waits in the queue of the frozen one, and is given to the other
+    print(f"answered by the one before after {time.monotonic() - began:.2f} s")
+    check(waiting == one.pid, waiting)
+    settled(one)
+    two.signal(signal.SIGCONT)
+    settled(two)
+
+
+@test(60)
+def the_order_outlives_the_keeper():
+    servers = []
+    for _ in range(3):
+        servers.append(version(f"{PORT}=handover", *ident()))
+        until_live(len(servers), PORT)
+        settled(servers[-1])
+    old = status()["keeper"]
+    for pid in (old["vault"], old["pid"]):
+        os.kill(pid, signal.SIGSTOP)
+    for pid in (old["vault"], old["pid"]):
+        os.kill(pid, signal.SIGKILL)
+    until(5, "no keeper", lambda: ended(old["pid"]) and ended(old["vault"]))
+    settled(servers[2])
+    until_live(3, PORT)
+    check(status()["keeper"]["pid"] != old["pid"], "the same keeper")
+    for index in (2, 1):
+        kill(servers[index])
+        settled(servers[index - 1])
+
+
+@test(60)
+def run_hands_over_to_the_copy_that_started_last():
+    launcher = run(3, *ident(), options=["-p", f"{PORT}=handover"])
+    slots = {entry["pid"]: slot for slot, entry in until_live(3, PORT).items()}
+    first = until(10, "one for all", lambda: (lambda p: len(p) == 1 and p.pop())(
+        {who() for _ in range(50)}))
+    check(first in slots, first, slots)
+    os.kill(first, signal.SIGKILL)  # started again at once, and then the newest
+    again = until(10, "another process in its slot", lambda: live(PORT).get(
+        slots[first], {"pid": first})["pid"] != first and live(PORT)[slots[first]]["pid"])
+    until(10, "the newest", lambda: who() == again)
+    check({who() for _ in range(100)} == {again}, "not the newest")
+    stop(launcher, PORT)
+
+
+@test(60)
+def the_old_versions_launcher_is_stopped_when_the_next_one_serves():
+    named = ["-g", "web", "-p", f"{PORT}=handover"]
+    old = run(2, *nginx("v1"), options=named)
+    requests = Requests(ask_http)
+    requests.until_some("v1")
+    started = time.monotonic_ns()
+    new = run(2, *nginx("v2"), options=named)
+    requests.until_some("v2")
+    stop(old)
+    requests.until_some("v2")
+    requests.stop()
+    moved_at_once(requests.done, "v1", "v2", started)
+    print(len(requests.done), "answers,", len(requests.failures), "failures")
+    check(not requests.failures, requests.failures[:5])
+    check(sorted(live(PORT)) == [2, 3], status())
+    stop(new, PORT)
+
+
+@test(60)
+def udp_goes_to_the_newest_and_back():
+    servers = []
+    for _ in range(3):
+        servers.append(version(f"udp/{PORT}=handover", *ident("udp")))
+        until_live(len(servers), PORT, "udp")
+        settled(servers[-1], udp)
+    kill(servers[1])
+    settled(servers[2], udp)
+    kill(servers[2])
+    settled(servers[0], udp)
+
+
+def dns(port, tries=3):
+    """The address that v.test has."""
+    question = b"\x01v\x04test\x00\x00\x01\x00\x01"
+    for number in range(tries):
+        message = struct.pack("!6H", 0x1000 + number, 0x0100, 1, 0, 0, 0) + question
+        got = udp(port, message, tries=1)
+        if len(got) >= 12 and struct.unpack("!H", got[6:8])[0] == 1:
+            return socket.inet_ntoa(got[-4:])
+    raise Failure(f"no address in {got!r}")
+
+
+@test(60)
+def dnsmasq_goes_to_the_next_version_and_back():
+    def dnsmasq(address):
+        user = ["--user=root", "--group=root"] if os.getuid() == 0 else []
+        return version(f"*/*:{PORT}=handover", need("dnsmasq"), "--keep-in-foreground", "--no-resolv",
+                       "--no-hosts", "--conf-file=/dev/null", "--pid-file=", f"--port={PORT}",
+                       "--listen-address=127.0.0.1", "--bind-interfaces", *user,
+                       f"--address=/v.test/{address}")
+
+    one = dnsmasq("10.0.0.1")
+    until_live(1, PORT, "udp")
+    check({dns(PORT) for _ in range(50)} == {"10.0.0.1"}, "one alone")
+    two = dnsmasq("10.0.0.2")
+    until_live(2, PORT, "udp")
+    check({dns(PORT) for _ in range(500)} == {"10.0.0.2"}, "two")
+    kill(two)
+    until(5, "one live", lambda: len(live(PORT, "udp")) == 1)
+    check({dns(PORT) for _ in range(500)} == {"10.0.0.1"}, "back")
+    check(one.popen.poll() is None, one.output())
+
+
+# --- keys
+
+
+@test(60)
+def with_key_cpu_a_pinned_copy_serves_its_cpu():
+    allowed = sorted(os.sched_getaffinity(0))
+    check(len(allowed) >= 2, "needs two processors")
+    launcher = run(2, *ident(), options=["--pin", "-p", f"{PORT},key=cpu"])
+    until_live(2, PORT)
+    check(group(PORT)["key"] == "cpu" and group(PORT)["steered"], status())
+    for cpu in allowed:
+        os.sched_setaffinity(0, {cpu})
+        slots = {tcp(PORT, b"?").split()[0] for _ in range(200)}
+        check(slots == {str(cpu % 2).encode()}, f"CPU {cpu}:", slots)
+    os.sched_setaffinity(0, set(allowed))
+    stop(launcher, PORT)
+
+
+@test(60)
+def with_key_random_one_client_meets_all():
+    launcher = run(4, *ident(), options=["-p", f"{PORT},key=random"])
+    until_live(4, PORT)
+    got = [tcp(PORT, b"?", source=20000).split()[0] for _ in range(400)]
+    counts = [got.count(str(slot).encode()) for slot in range(4)]
+    print("one source port, 400 connections:", counts)
+    check(min(counts) > 50, counts)
+    stop(launcher, PORT)
+
+
+main()
