@@ -106,7 +106,8 @@ lint:
 # Everything but hooks and main() in one archive: a test binary takes from it what it uses.
 DEPS_BUILD := cc make libc uthash cmocka
 DEPS_CHECK := python3 node nginx redis-server memcached haproxy lighttpd dnsmasq javac bwrap ip unshare \
-              setpriv pgrep curl git clang fuzzer valgrind musl-gcc clang-tidy shellcheck go setcap
+              setpriv pgrep curl git clang fuzzer valgrind musl-gcc clang-tidy shellcheck go setcap \
+              gunicorn uwsgi apache2 php-fpm unicorn
 TEST_LIB   := shim/sys/libc.c $(UTIL) $(POLICY) $(STEER) $(wildcard shim/os/*.c) $(KEEPER) $(CORE) \
               $(filter-out shim/cli/main.c,$(CLI)) $(wildcard tests/support/fake_sys.c tests/model/cbpf.c)
 UNIT_SRC   := $(wildcard tests/unit/test_*.c tests/model/test_*.c)
@@ -197,11 +198,12 @@ $(HELPERS): $(BUILD)/%: %.c
 # --- tests end
 
 # --- chaos begin
-# The long form of tests/chaos; one at a time, for the figures. What each saw is printed at the end.
+# The long form of tests/chaos, and the keeper killed at each of its points; one at a time, for the
+# figures: a table at the end.
 chaos: deps
-	@$(MAKE) --no-print-directory $(JOBS) all helpers
-	@CHAOS=long JOBS=1 BUILD='$(BUILD)' tests/run chaos/; status=$$?; \
-	  cat '$(BUILD)'/test-output/chaos_*.log; exit $$status
+	@$(MAKE) --no-print-directory $(JOBS) all helpers fault-built
+	@CHAOS=long JOBS=1 BUILD='$(BUILD)' tests/run chaos/ servers/faults; status=$$?; \
+	  tests/chaos/figures '$(BUILD)'/test-output; exit $$status
 
 .PHONY: chaos
 # --- chaos end
@@ -216,12 +218,15 @@ bench-short: all $(BENCH) $(BUILD)/tests/chaos/client
 bench: all $(BENCH) $(BUILD)/tests/chaos/client
 	@BUILD='$(abspath $(BUILD))' tests/bench/run --long
 
+bench-uneven: all $(BUILD)/tests/chaos/client
+	@BUILD='$(abspath $(BUILD))' tests/bench/run uneven
+
 $(BENCH): $(BUILD)/%: %.c $(wildcard tests/bench/*.h)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) -std=gnu11 -O2 -g $(WARN) -D_GNU_SOURCE \
 	  $(if $(filter lib_%,$(notdir $*)),-shared -fPIC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
 
-.PHONY: bench bench-short
+.PHONY: bench bench-short bench-uneven
 # --- bench end
 
 .PHONY: all clean

@@ -1,5 +1,5 @@
-/* `sockshard check`: what this system, these rules and this program allow. Starts nothing and
- * leaves nothing behind. */
+/* `sockshard check`: what this system, these rules and this program allow. Starts nothing but with
+ * --run (check_run.c), and leaves nothing behind. */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -12,17 +12,19 @@
 
 #include "../os/os.h"
 #include "../policy/policy.h"
+#include "check_run.h"
 #include "cli.h"
 #include "command.h"
 #include "library.h"
 #include "options.h"
 #include "variables.h"
 
-enum { POLICY = 1, RUN, HELP, VERSION };
+enum { POLICY = 1, RUN, SECONDS, HELP, VERSION };
 
 static const struct options_spec specs[] = {
 	{POLICY, 'p', "policy", "a policy or @FILE"},
 	{RUN, 0, "run", NULL},
+	{SECONDS, 0, "seconds", "a number 1-3600"},
 	{HELP, 'h', "help", NULL},
 	{VERSION, 0, "version", NULL},
 	{0, 0, NULL, NULL},
@@ -30,8 +32,10 @@ static const struct options_spec specs[] = {
 
 struct request {
 	const char *policy;
-	const char *command;
-	int done; /* help or version were shown: its status; -1: go on */
+	char **command; /* and its words */
+	bool run;
+	long seconds; /* 0: not given */
+	int done;     /* help or version were shown: its status; -1: go on */
 };
 
 static int take(struct options *o, int id, struct request *req)
@@ -41,14 +45,16 @@ static int take(struct options *o, int id, struct request *req)
 		req->policy = o->value;
 		return 0;
 	case OPTIONS_REST:
-		req->command = o->argv[o->next];
-		if (req->command != NULL)
+		req->command = &o->argv[o->next];
+		if (req->command[0] != NULL)
 			return 0;
 		snprintf(o->error, sizeof(o->error), "check: the command is missing behind --");
 		return -EINVAL;
 	case RUN:
-		snprintf(o->error, sizeof(o->error), "check: --run: not in this version");
-		return -ENOTSUP;
+		req->run = true;
+		return 0;
+	case SECONDS:
+		return options_number(o, 1, CHECK_RUN_SECONDS_MAX, &req->seconds);
 	case HELP:
 		req->done = cli_help("check");
 		return 0;
@@ -193,24 +199,49 @@ static bool show_rules(const struct policy *policy, const char *source, const st
 	return works;
 }
 
-static int show_command(const char *command, const struct variables *v)
-{
-	struct command_report report;
+/* The command, and what it takes to start it. */
+struct program {
 	struct library library;
-	char self[PATH_MAX], why[LIBRARY_WHY_MAX];
-	int r = cli_self(self);
+	struct command_report report;
+	char self[PATH_MAX];
+};
+
+static int show_command(const char *command, const struct variables *v, struct program *ret)
+{
+	char why[LIBRARY_WHY_MAX];
+	int r = cli_self(ret->self);
 
 	if (r == 0)
-		r = library_find(self, v->library, &library, why);
+		r = library_find(ret->self, v->library, &ret->library, why);
 	else
 		snprintf(why, sizeof(why), "/proc/self/exe: %s", strerror(-r));
-	command_inspect(command, getenv("PATH"), r == 0 ? &library.elf : NULL, &report);
+	command_inspect(command, getenv("PATH"), r == 0 ? &ret->library.elf : NULL, &ret->report);
 	printf("command:\n");
-	line(report.status == 0, report.text, "");
+	line(ret->report.status == 0, ret->report.text, "");
 	if (r == 0)
-		return report.status;
+		return ret->report.status;
 	line(false, LIBRARY_NAME, why);
-	return report.status != 0 ? report.status : CLI_UNAVAILABLE;
+	return ret->report.status != 0 ? ret->report.status : CLI_UNAVAILABLE;
+}
+
+static int check_command(const struct request *req, const struct variables *v,
+			 const struct policy *policy, const char *policy_text)
+{
+	static struct program program;
+	const char *workers = secure_getenv("SOCKSHARD_WORKERS");
+	struct check_run how = {
+		.policy = policy,
+		.policy_text = policy_text,
+		.argv = req->command,
+		.path = program.report.path,
+		.self = program.self,
+		.library = &program.library,
+		.workers_shared = workers != NULL && strcmp(workers, "shared") == 0,
+		.seconds = req->seconds != 0 ? req->seconds : CHECK_RUN_SECONDS,
+	};
+	int r = show_command(req->command[0], v, &program);
+
+	return r != 0 || !req->run ? r : check_run(&how);
 }
 
 static int check(const struct request *req, const struct variables *v)
@@ -225,8 +256,6 @@ static int check(const struct request *req, const struct variables *v)
 	int r;
 
 	r = policy_load(source, text != NULL ? text : POLICY_DEFAULT, &policy, &error);
-	if (r == 0)
-		r = policy_supported(source, &policy, &error);
 	if (r != 0) {
 		cli_say("%s", error.text);
 		return CLI_USAGE;
@@ -238,7 +267,9 @@ static int check(const struct request *req, const struct variables *v)
 	}
 	show_system(os, &probe);
 	works = show_rules(&policy, text != NULL ? source : "the default", os, &probe);
-	r = req->command != NULL ? show_command(req->command, v) : 0;
+	r = req->command != NULL
+		    ? check_command(req, v, &policy, text != NULL ? text : POLICY_DEFAULT)
+		    : 0;
 	if (fflush(stdout) != 0)
 		return 1;
 	return r != 0 ? r : works ? 0 : CLI_UNAVAILABLE;
@@ -259,6 +290,14 @@ int cli_check(int argc, char **argv)
 		}
 		if (req.done != -1)
 			return req.done;
+	}
+	if ((req.run || req.seconds != 0) && req.command == NULL) {
+		cli_say("check: %s goes with -- and a command", req.run ? "--run" : "--seconds");
+		return CLI_USAGE;
+	}
+	if (req.seconds != 0 && !req.run) {
+		cli_say("check: --seconds goes with --run");
+		return CLI_USAGE;
 	}
 	if (variables_read(&v, o.error) != 0) {
 		cli_say("%s", o.error);

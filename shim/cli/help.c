@@ -10,7 +10,8 @@ static const char whole[] =
 	"  sockshard run [OPTION ...] -- COMMAND [ARG ...]  start, watch, restart copies\n"
 	"  sockshard status [--json] [GROUP]                who has which share of what\n"
 	"  sockshard stop [GROUP]                           end a launcher and its copies\n"
-	"  sockshard check [-p POLICY] [-- COMMAND]         what is possible here\n"
+	"  sockshard check [OPTION ...] [-- COMMAND ...]    what is possible here; --run: a\n"
+	"                                                   dry run of COMMAND\n"
 	"  sockshard keeper [OPTION ...]                    start the keeper by hand\n"
 	"  sockshard roll | scale                           not in this version\n"
 	"\n"
@@ -86,17 +87,25 @@ static const char stop[] =
 
 static const char check[] =
 	"sockshard check [-p POLICY] [-- COMMAND]\n"
+	"sockshard check --run [--seconds N] [-p POLICY] -- COMMAND [ARG ...]\n"
 	"\n"
 	"Tries on a scratch port of loopback what this system allows, and says of each\n"
 	"rule of the policy and of COMMAND whether they work here.\n"
 	"\n"
+	"--run: runs COMMAND for a while under the library in a network namespace of its\n"
+	"own, with a few clients for each listener, ends all of it, and says what it bound,\n"
+	"who accepts and how, and what is shared. All but the network is real: files are\n"
+	"read and written.\n"
+	"\n"
 	"  -p, --policy POLICY  rules or @FILE (SOCKSHARD_POLICY, else tcp/*:*=balance)\n"
-	"      --run            not in this version\n"
+	"      --run            the dry run\n"
+	"      --seconds N      how long, 1-3600 (5)\n"
 	"  -h, --help\n"
 	"      --version\n"
 	"\n"
 	"Exit status: 0 all of it works; 64 usage or policy; 69 something asked for is\n"
-	"impossible here; 126, 127 COMMAND cannot be executed, is not found.\n";
+	"impossible here, --run: or not shared, COMMAND did not listen or failed; 126, 127\n"
+	"COMMAND cannot be executed, is not found; 128 + a signal that ended --run early.\n";
 
 static const char keeper[] =
 	"sockshard keeper [OPTION ...]\n"

@@ -51,8 +51,6 @@ static int check_policy(struct run *r)
 		r->policy = POLICY_DEFAULT;
 	result = policy_load(source, r->policy, &policy, &error);
 	if (result == 0)
-		result = policy_supported(source, &policy, &error);
-	if (result == 0)
 		result = policy_offset_check(source, &policy, r->first, r->n, &error);
 	if (result != 0) {
 		cli_say("%s", error.text);

@@ -47,6 +47,14 @@ static inline uint64_t fdtab_count(uintptr_t mark)
 	return atomic_fetch_add_explicit(&c->word, WIRE_ONE, memory_order_relaxed) & WIRE_FLAGS;
 }
 
+/** fdtab_flags - what fdtab_count() would return */
+static inline uint64_t fdtab_flags(uintptr_t mark)
+{
+	struct wire_page *c = (struct wire_page *)(mark & ~(uintptr_t)FDTAB_BITS);
+
+	return atomic_load_explicit(&c->word, memory_order_relaxed) & WIRE_FLAGS;
+}
+
 /** fdtab_wants_touch - does it mean something that the process waits for this one */
 static inline bool fdtab_wants_touch(uintptr_t mark)
 {

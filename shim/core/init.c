@@ -94,8 +94,7 @@ static void read_policy(void)
 	const char *text = secure_getenv("SOCKSHARD_POLICY");
 	struct policy_error error;
 
-	if (policy_load("SOCKSHARD_POLICY", text ? text : POLICY_DEFAULT, &init.policy, &error) < 0 ||
-	    policy_supported("SOCKSHARD_POLICY", &init.policy, &error) < 0) {
+	if (policy_load("SOCKSHARD_POLICY", text ? text : POLICY_DEFAULT, &init.policy, &error) < 0) {
 		log_error("%s", error.text);
 		init.disabled = true;
 	}

@@ -43,6 +43,7 @@ struct shard {
 	bool had_port;        /* the server itself had set SO_REUSEPORT */
 	bool had_addr;        /* and SO_REUSEADDR */
 	bool own_program;     /* the server attached a program */
+	bool shared;          /* mode shared: the socket is everybody's */
 	struct keeper_client keeper; /* fd -1: none */
 	uint32_t keeper_uid;         /* whose keeper it is: a worker may change its own uid */
 	uint64_t keeper_cookie;      /* proves that keeper.fd is still ours */
@@ -120,6 +121,9 @@ void shard_epoll_wait(const struct sys *sys, int epfd);
  */
 int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *addr, socklen_t *len,
                 socklen_t room, int flags);
+
+/** shard_notice - the kernel says that the keeper has ended: find the next one */
+void shard_notice(const struct sys *sys, int fd);
 
 /** shard_mark_inherited - in a forked child: nothing is ours before it is claimed */
 void shard_mark_inherited(void);

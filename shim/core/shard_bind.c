@@ -10,7 +10,7 @@
 #include "init.h"
 #include "link.h"
 #include "pool.h"
-#include "shard.h"
+#include "shard_parts.h"
 
 #ifndef SO_BINDTOIFINDEX
 #define SO_BINDTOIFINDEX 62 /* Linux 5.1 */
@@ -147,6 +147,23 @@ static void publish(const struct sys *sys, int fd, struct shard *s)
 	}
 }
 
+/* Mode shared: another one's socket for ours, which has no place in the table yet. */
+static int share_udp(const struct sys *sys, int fd, struct shard *s, struct wire_packet *joined)
+{
+	int r;
+
+	fdtab_lock();
+	s->fds = 1;
+	r = fdtab_add(fd, s, (uintptr_t)s->counter);
+	fdtab_unlock();
+	if (r == 0)
+		r = shard_share(sys, s, joined);
+	fdtab_lock();
+	fdtab_remove(fd);
+	fdtab_unlock();
+	return r;
+}
+
 /* UDP enters its group by bind: the keeper does it, or lets us do it while it waits. */
 static int join_udp(const struct sys *sys, int fd, const struct sockaddr *sa, socklen_t len,
                     struct shard *s)
@@ -161,6 +178,8 @@ static int join_udp(const struct sys *sys, int fd, const struct sockaddr *sa, so
 	p.fds[0] = fd;
 	p.n_fds = 1;
 	r = link_ask(sys, s, &p);
+	if (r == 0 && p.body.joined.made)
+		r = share_udp(sys, fd, s, &p);
 	wire_close_fds(sys, &p);
 	if (r == 0 && p.body.joined.granted) {
 		r = real_bind(sys, fd, sa, len);
@@ -174,6 +193,7 @@ static int join_udp(const struct sys *sys, int fd, const struct sockaddr *sa, so
 	}
 	if (r == 0) {
 		s->state = SHARD_JOINED;
+		s->shared |= s->mode == WIRE_MODE_SHARED;
 		memcpy(s->token, p.body.joined.token, sizeof(s->token));
 		log_info("fd %d is slot %u of group '%s'", fd, p.body.joined.slot, init.group);
 	}
@@ -270,8 +290,13 @@ static int share_and_bind(const struct sys *sys, int fd, const struct sockaddr *
 {
 	const struct os *os = os_get();
 	char why[OS_WHY_MAX], text[ADDR_TEXT_MAX];
-	int r = os_refuse(os, &s->addr, why);
+	bool alone = rule->mode == POLICY_SHARED; /* one socket: nothing to balance */
+	int r = alone ? 0 : os_refuse(os, &s->addr, why);
 
+	if (alone && !(os->caps & OS_KEEPER)) {
+		(void)snprintf(why, sizeof(why), "mode shared needs the keeper, which runs on Linux only");
+		r = -EOPNOTSUPP;
+	}
 	if (r == 0 && rule->mode == POLICY_HANDOVER && !(os->caps & OS_STEER)) {
 		(void)snprintf(why, sizeof(why), "mode handover needs a system that can steer");
 		r = -EOPNOTSUPP;

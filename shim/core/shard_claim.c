@@ -46,8 +46,10 @@ static int obtain(const struct sys *sys, struct shard *c, int fd, enum wire_want
 {
 	int r = has_token(c) ? ask(sys, c, -1, want, p) : -ENOENT;
 
-	/* A user who is not the keeper's may not send descriptors. */
-	if (r == -ENOENT && geteuid() == c->keeper_uid && c->keeper.fd >= 0) {
+	/* A user who is not the keeper's may not send descriptors. Who shares one socket with all shards
+	 * of its group is a shard of its own, not a part of the one that is there already. */
+	if (r == -ENOENT && geteuid() == c->keeper_uid && c->keeper.fd >= 0 &&
+	    !(c->shared && c->part == SHARD_JOINER)) {
 		if (has_token(c))
 			wire_close_fds(sys, p);
 		r = ask(sys, c, fd, want, p);

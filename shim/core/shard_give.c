@@ -118,6 +118,18 @@ static bool would_wait(const struct sys *sys, int fd)
 	return flags != -1 && !(flags & O_NONBLOCK) && sys->poll(&p, 1, 0) == 0;
 }
 
+/* Where all shards wait for one queue, one that is never the quickest has nothing else to notice by. */
+void shard_notice(const struct sys *sys, int fd)
+{
+	struct shard *s = init_is_self() ? shard_get(sys, fd) : NULL;
+
+	if (!s)
+		return;
+	if (must_restore(sys, s))
+		(void)link_restore(sys, s, fd);
+	shard_put(sys, s);
+}
+
 int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *addr, socklen_t *len,
                 socklen_t room, int flags)
 {

@@ -165,12 +165,15 @@ static int join(const struct sys *sys, int fd, int backlog, struct shard *s)
 	p.fds[0] = fd;
 	p.n_fds = 1;
 	r = link_ask(sys, s, &p);
+	if (r == 0 && p.body.joined.made)
+		r = shard_share(sys, s, &p);
 	wire_close_fds(sys, &p);
 	if (r < 0)
 		return r;
 	memcpy(s->token, p.body.joined.token, sizeof(s->token));
 	s->state = SHARD_JOINED;
 	s->part = SHARD_JOINER;
+	s->shared |= s->mode == WIRE_MODE_SHARED;
 	s->owner = getpid();
 	fdtab_lock();
 	fdtab_set_mark(s, (uintptr_t)s->counter | FDTAB_CLAIM);
@@ -215,7 +218,10 @@ int shard_shutdown(const struct sys *sys, int fd, int how)
 	struct shard *s = init_is_self() ? shard_get(sys, fd) : NULL;
 	int r = -ENOTCONN;
 
-	if (s && s->state == SHARD_JOINED && s->addr.proto == IPPROTO_TCP && how != SHUT_WR) {
+	if (s && s->state == SHARD_JOINED && s->shared && how != SHUT_WR && shard_unshare(sys, s) == 0 &&
+	    s->addr.proto == IPPROTO_TCP)
+		r = 0; /* nothing waits for the fresh one, and nothing will */
+	else if (s && s->state == SHARD_JOINED && s->addr.proto == IPPROTO_TCP && how != SHUT_WR) {
 		r = link_leave(sys, s, how == SHUT_RD ? WIRE_SHUT_RD : WIRE_SHUT_RDWR);
 		if (!link_failed(r))
 			s->state = SHARD_BOUND;
@@ -236,6 +242,11 @@ int shard_connect(const struct sys *sys, int fd, const struct sockaddr *addr, so
 
 	if (!s)
 		return sys->connect(fd, addr, len) == -1 ? -errno : 0;
+	if (s->state == SHARD_JOINED && s->shared && (disconnects || s->addr.proto == IPPROTO_UDP) &&
+	    shard_unshare(sys, s) == 0 && s->addr.proto == IPPROTO_TCP) {
+		shard_put(sys, s);
+		return 0;
+	}
 	if (s->state == SHARD_JOINED && s->addr.proto == IPPROTO_TCP) {
 		r = disconnects ? link_leave(sys, s, WIRE_DISCONNECT) : -ENOTCONN;
 		if (!link_failed(r)) {

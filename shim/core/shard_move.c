@@ -11,7 +11,7 @@
 #include "link.h"
 #include "shard_parts.h"
 
-/* What came from the keeper: a listener of the same address. */
+/* What came from the keeper: a socket of the same address, and a listener. */
 static int check(const struct sys *sys, const struct shard *s, int fd, uint64_t *ret_cookie)
 {
 	struct sockaddr_storage ss;
@@ -19,7 +19,8 @@ static int check(const struct sys *sys, const struct shard *s, int fd, uint64_t 
 	struct addr a;
 	int listens = 0;
 
-	if (sys->getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == -1 || !listens)
+	if (sys->getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == -1 ||
+	    (!listens && s->addr.proto == IPPROTO_TCP))
 		return -EPROTO;
 	len = sizeof(ss);
 	if (sys->getsockname(fd, (struct sockaddr *)&ss, &len) == -1 ||
@@ -101,12 +102,20 @@ static int next_number(const struct shard *s, int from)
 
 int shard_move(const struct sys *sys, struct shard *s, int fd, const struct shard_watches *watches)
 {
+	uint64_t cookie;
+	int r = check(sys, s, fd, &cookie);
+
+	return r < 0 ? r : shard_replace(sys, s, fd, watches);
+}
+
+int shard_replace(const struct sys *sys, struct shard *s, int fd, const struct shard_watches *watches)
+{
 	int first = next_number(s, 0), n, r;
 	uint64_t cookie, old = s->cookie, now;
 
 	if (first < 0)
 		return -EBADF;
-	r = check(sys, s, fd, &cookie);
+	r = os_get()->cookie(sys, fd, &cookie);
 	if (r == 0)
 		r = copy_flags(sys, first, fd);
 	if (r == 0)

@@ -39,6 +39,22 @@ void shard_epoll_forget(int fd);
  */
 int shard_move(const struct sys *sys, struct shard *s, int fd, const struct shard_watches *watches);
 
+/** shard_replace - as shard_move, for a socket of our own that does not listen */
+int shard_replace(const struct sys *sys, struct shard *s, int fd, const struct shard_watches *watches);
+
+/**
+ * shard_share - mode shared: the answer to JOIN brought the socket of all; it gets our numbers
+ *
+ * Returns 0; -errno: the keeper knows that we do without it.
+ */
+int shard_share(const struct sys *sys, struct shard *s, struct wire_packet *joined);
+
+/**
+ * shard_unshare - mode shared: leave, and get a fresh socket, bound to the address, for our numbers,
+ * so that what the server does to it next does not happen to everybody's
+ */
+int shard_unshare(const struct sys *sys, struct shard *s);
+
 /**
  * shard_claim - take part in a held socket: by token, else by descriptor
  * @fd: a number of it

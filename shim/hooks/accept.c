@@ -16,7 +16,9 @@ HOOK_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
 	call.len = len;
 	call.room = addr && len ? *len : 0;
 	r = sys_complete->accept(fd, addr, len);
-	if (r >= 0 && __builtin_expect(fdtab_count(mark) != 0, 0))
+	if (r < 0)
+		return hook_none(fd, mark);
+	if (__builtin_expect(fdtab_count(mark) != 0, 0))
 		r = hook_given(&call, r);
 	return r;
 }

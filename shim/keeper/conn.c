@@ -115,8 +115,17 @@ static void ended(struct keeper *k, int conn)
 			review_member(k, i);
 }
 
+/* The next worker would find its descriptor closed and end it anew, so that no commit of its own is
+ * due: each compares all connections, and thousands that end at once would keep everybody waiting. */
+static bool is_trifle(const struct conn *c)
+{
+	return (c->state == CONN_NEW || c->state == CONN_READY) && c->group == NONE &&
+	       c->member == NONE && c->n == 0;
+}
+
 void conn_end(struct keeper *k, int conn)
 {
+	k->trifle = is_trifle(&k->conn[conn]);
 	FAULT(connection_before);
 	close(k->conn[conn].fd);
 	FAULT(connection_after);

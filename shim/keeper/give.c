@@ -14,11 +14,13 @@
 #include "member.h"
 #include "nudge.h"
 #include "order.h"
+#include "receiver.h"
 #include "snapshot.h"
 #include "stuck.h"
 
 #define UNSTEERED_MS   20   /* the kernel goes on sending to orphans: they are looked at so often */
 #define BATCH          16   /* nudges for one program: the first must not wait for too many */
+#define AHEAD          4    /* and for the program that moves the buckets: the flows wait for that */
 #define ACCEPT_TICK_US 5000 /* a blocking accept that lost its race ends after so long */
 
 /* --- taking connections out of queues */
@@ -133,7 +135,7 @@ bool give_has(const struct keeper *k, uint64_t cookie)
 {
 	uint64_t c;
 
-	for (int i = 0; i < GIFTS_MAX; i++)
+	for (int i = 0; i < k->gift_top; i++)
 		if (k->gifts[i].used && k->os->cookie(k->sys, k->gifts[i].fd, &c) == 0 && c == cookie)
 			return true;
 	return false;
@@ -152,7 +154,7 @@ static unsigned gifts_waiting(const struct keeper *k, int group)
 {
 	unsigned n = 0;
 
-	for (int i = 0; i < GIFTS_MAX; i++)
+	for (int i = 0; i < k->gift_top; i++)
 		n += k->gifts[i].used && k->gifts[i].group == group && k->gifts[i].conn == NONE;
 	return n;
 }
@@ -175,7 +177,7 @@ static bool is_source(const struct member *m, int group)
 /* Where nobody can be steered: whoever the kernel's hash takes a nudge to gets a gift. */
 static void pump_unsteered(struct keeper *k, int group)
 {
-	if (!nudge_has_receiver(k, group))
+	if (!receiver_exists(k, group))
 		return;
 	for (int i = 0; i < k->member_top; i++)
 		while (is_source(&k->members[i], group) && waits_for_gift(k, i))
@@ -188,7 +190,7 @@ static void pump_unsteered(struct keeper *k, int group)
 
 bool give_is_possible(struct keeper *k, int group)
 {
-	return !nudge_all_deaf(k, group) && group_is_heard(k, group);
+	return !receiver_all_deaf(k, group) && group_is_heard(k, group);
 }
 
 static bool has_source(const struct keeper *k, int group)
@@ -202,12 +204,14 @@ static bool has_source(const struct keeper *k, int group)
 /* A nudge for a gift that has none yet. */
 static int nudge_one(struct keeper *k, int group)
 {
-	int to = nudge_choose(k, group), r;
+	int to, r;
 
-	if (to == NONE)
-		return -EAGAIN;
 	if (gifts_waiting(k, group) <= nudge_pending(k, group))
 		return 0;
+	nudge_send_ruled(k, group);
+	to = receiver_choose(k, group);
+	if (to == NONE)
+		return -EAGAIN;
 	r = nudge_prepare(k, to, false);
 	if (r < 0)
 		k->members[to].deaf = DEAF_MAX;
@@ -222,18 +226,29 @@ void give_pump(struct keeper *k, int group)
 	k->groups[group].pump = k->groups[group].mode != WIRE_MODE_SHARED;
 }
 
-static void pump(struct keeper *k, int group)
+void give_ahead(struct keeper *k, int member)
 {
-	k->groups[group].pump = false;
-	if (k->groups[group].addr.proto != IPPROTO_TCP || !has_source(k, group) ||
-	    !group_is_heard(k, group))
+	const struct member *m = &k->members[member];
+	const struct group *g = &k->groups[m->group];
+	unsigned waiting;
+
+	if (!g->steered || g->unheard || g->mode == WIRE_MODE_SHARED || !is_source(m, m->group))
 		return;
-	if (!k->groups[group].steered) {
-		pump_unsteered(k, group);
-		return;
+	waiting = member_queue(k, m);
+	for (unsigned i = 0; i < waiting && i < AHEAD; i++) {
+		int to = receiver_choose(k, m->group);
+
+		if (to == NONE || nudge_prepare(k, to, false) < 0)
+			return;
 	}
+}
+
+static void pump_steered(struct keeper *k, int group)
+{
 	for (int i = 0; i < k->member_top; i++) {
-		while (is_source(&k->members[i], group) && nudge_choose(k, group) != NONE &&
+		while (is_source(&k->members[i], group) &&
+		       (gifts_waiting(k, group) < nudge_pending(k, group) ||
+		        receiver_choose(k, group) != NONE) &&
 		       waits_for_gift(k, i)) {
 			if (gifts_waiting(k, group) <= nudge_pending(k, group) &&
 			    reserve(k, i) < 0)
@@ -244,7 +259,21 @@ static void pump(struct keeper *k, int group)
 	while (gifts_waiting(k, group) > nudge_pending(k, group))
 		if (nudge_one(k, group) < 0)
 			break;
-	nudge_send(k, group);
+}
+
+static void pump(struct keeper *k, int group)
+{
+	struct group *g = &k->groups[group];
+	bool wanted = g->addr.proto == IPPROTO_TCP && has_source(k, group) && group_is_heard(k, group);
+
+	g->pump = false;
+	if (wanted && g->steered)
+		pump_steered(k, group);
+	nudge_withdraw(k, group, gifts_waiting(k, group));
+	if (wanted && !g->steered)
+		pump_unsteered(k, group);
+	else if (wanted)
+		nudge_send(k, group);
 }
 
 void give_run(struct keeper *k)
@@ -263,7 +292,7 @@ static int oldest_gift(const struct keeper *k, int group)
 {
 	int oldest = NONE;
 
-	for (int i = 0; i < GIFTS_MAX; i++) {
+	for (int i = 0; i < k->gift_top; i++) {
 		const struct gift *g = &k->gifts[i];
 
 		if (g->used && g->group == group && g->conn == NONE &&
@@ -301,7 +330,7 @@ void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct 
 
 int give_taken(struct keeper *k, int conn, uint32_t gift)
 {
-	for (int i = 0; i < GIFTS_MAX; i++) {
+	for (int i = 0; i < k->gift_top; i++) {
 		struct gift *g = &k->gifts[i];
 
 		if (!g->used || g->id != gift || g->conn != conn)
@@ -318,7 +347,7 @@ int give_taken(struct keeper *k, int conn, uint32_t gift)
 
 void give_conn_ended(struct keeper *k, int conn)
 {
-	for (int i = 0; i < GIFTS_MAX; i++)
+	for (int i = 0; i < k->gift_top; i++)
 		if (k->gifts[i].used && k->gifts[i].conn == conn)
 			k->gifts[i].conn = NONE;
 }
@@ -338,7 +367,7 @@ unsigned give_waiting(const struct keeper *k, int member)
 	const struct member *m = &k->members[member];
 	unsigned n = member_queue(k, m);
 
-	for (int i = 0; i < GIFTS_MAX; i++)
+	for (int i = 0; i < k->gift_top; i++)
 		n += k->gifts[i].used && k->gifts[i].group == m->group && k->gifts[i].from == m->slot;
 	return n;
 }
@@ -368,7 +397,7 @@ static void pump_sources(struct keeper *k)
 	for (int i = 0; i < k->member_top; i++)
 		if (is_source(&k->members[i], k->members[i].group))
 			pump_if_due(k, k->members[i].group);
-	for (int i = 0; i < GIFTS_MAX; i++)
+	for (int i = 0; i < k->gift_top; i++)
 		if (k->gifts[i].used && k->gifts[i].conn == NONE)
 			pump_if_due(k, k->gifts[i].group);
 }
@@ -376,7 +405,7 @@ static void pump_sources(struct keeper *k)
 /* All that live are deaf, and have been for as long as anything is held. */
 static bool nobody_takes(const struct keeper *k, const struct gift *g)
 {
-	return g->conn == NONE && nudge_all_deaf(k, g->group) &&
+	return g->conn == NONE && receiver_all_deaf(k, g->group) &&
 	       k->now - g->since > k->groups[g->group].hold_ms;
 }
 
@@ -384,7 +413,7 @@ void give_on_time(struct keeper *k)
 {
 	pump_sources(k);
 	nudge_on_time(k);
-	for (int i = 0; i < GIFTS_MAX; i++) {
+	for (int i = 0; i < k->gift_top; i++) {
 		struct gift *g = &k->gifts[i];
 
 		if (!g->used || (k->groups[g->group].used && group_has_live(k, g->group) &&
@@ -408,7 +437,7 @@ int64_t give_next_ms(const struct keeper *k)
 		    (m->state != WIRE_EMPTY || !k->groups[m->group].steered))
 			next = k->groups[m->group].pump_at;
 	}
-	for (int i = 0; i < GIFTS_MAX; i++) {
+	for (int i = 0; i < k->gift_top; i++) {
 		const struct gift *g = &k->gifts[i];
 
 		if (g->used && g->conn == NONE && k->groups[g->group].pump_at < next)

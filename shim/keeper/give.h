@@ -12,6 +12,12 @@
  */
 void give_pump(struct keeper *k, int group);
 
+/**
+ * give_ahead - before the program that takes this member's buckets away: nudges for what waits there,
+ * so that this program has their rules already. give_pump() is to follow
+ */
+void give_ahead(struct keeper *k, int member);
+
 /** give_run - do so now for all groups that want it */
 void give_run(struct keeper *k);
 

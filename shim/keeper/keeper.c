@@ -210,10 +210,12 @@ static bool turn(struct keeper *k, int idle_ms)
 	k->ending |= vault_terminated();
 	k->now = monotonic_ms();
 	for (int i = 0; i < n && !k->ending; i++) {
+		k->trifle = false;
 		if (dispatch(k, &events[i]))
 			return true;
 		give_run(k);
-		state_commit(k);
+		if (!k->trifle)
+			state_commit(k);
 	}
 	return false;
 }

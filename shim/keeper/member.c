@@ -8,6 +8,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include "../util/log.h"
 #include "conn.h"
 #include "fault.h"
 #include "give.h"
@@ -15,6 +16,7 @@
 #include "handover.h"
 #include "leave.h"
 #include "nudge.h"
+#include "sockopt.h"
 
 int member_by_cookie(const struct keeper *k, uint64_t cookie)
 {
@@ -227,8 +229,10 @@ bool member_is_alone(const struct keeper *k, int member)
 }
 
 /* Another shard of a group in mode shared: the held socket for its own, which nobody needs any more. */
-static int share(struct keeper *k, int conn, const struct wire_join *join, int held, uint32_t slot)
+static int share(struct keeper *k, int conn, const struct wire_join *join, int own_fd, int held,
+                 uint32_t slot)
 {
+	char option[SOCKOPT_NAME_MAX], text[ADDR_TEXT_MAX];
 	struct conn *c = &k->conn[conn];
 	uint64_t cookie = k->members[held].cookie;
 	int fd = k->sys->fcntl(k->members[held].fd, F_DUPFD_CLOEXEC, 0), member;
@@ -245,6 +249,9 @@ static int share(struct keeper *k, int conn, const struct wire_join *join, int h
 	k->members[member].generation = ++k->groups[c->group].slots[slot].generation;
 	member_own(k, c, member, fd, cookie);
 	k->members[member].joined_as = join->cookie;
+	if (sockopt_differs(k->sys, own_fd, fd, option))
+		log_warn("%s: slot %u has another %s than the socket of all: that one's is used",
+		         addr_format(&c->want.addr, text, sizeof(text)), slot, option);
 	return member_joined(k, conn);
 }
 
@@ -283,7 +290,7 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 		return slot;
 	held = k->groups[c->group].mode == WIRE_MODE_SHARED ? held_for_all(k, c->group) : NONE;
 	if (held != NONE) {
-		r = share(k, conn, join, held, (uint32_t)slot);
+		r = share(k, conn, join, fd, held, (uint32_t)slot);
 		if (r >= 0)
 			k->sys->close(fd);
 		return r;

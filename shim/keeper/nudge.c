@@ -10,7 +10,6 @@
 #include "fault.h"
 #include "give.h"
 #include "group.h"
-#include "handover.h"
 #include "member.h"
 #include "snapshot.h"
 
@@ -21,7 +20,7 @@
 int nudge_find(const struct keeper *k, int group, const struct addr *peer,
                const struct addr *local)
 {
-	for (int i = 0; i < NUDGES_MAX; i++) {
+	for (int i = 0; i < k->nudge_top; i++) {
 		const struct nudge *n = &k->nudges[i];
 
 		if (n->used && (n->group == NONE || n->group == group) && addr_same_end(&n->peer, peer) &&
@@ -35,7 +34,7 @@ unsigned nudge_outstanding(const struct keeper *k, int member)
 {
 	unsigned n = 0;
 
-	for (int i = 0; i < NUDGES_MAX; i++)
+	for (int i = 0; i < k->nudge_top; i++)
 		n += k->nudges[i].used && k->nudges[i].member == member;
 	return n;
 }
@@ -44,7 +43,7 @@ unsigned nudge_pending(const struct keeper *k, int group)
 {
 	unsigned n = 0;
 
-	for (int i = 0; i < NUDGES_MAX; i++)
+	for (int i = 0; i < k->nudge_top; i++)
 		n += k->nudges[i].used && !k->nudges[i].gave_up && !k->nudges[i].probe &&
 		     k->nudges[i].group == group;
 	return n;
@@ -72,7 +71,9 @@ void nudge_end(struct keeper *k, int nudge)
 	struct nudge *n = &k->nudges[nudge];
 	struct member *m = &k->members[n->member == NONE ? 0 : n->member];
 
-	state_close(k, n->fd); /* not before it is committed: a worker that dies must still know it */
+	/* Not before it is committed: a worker that dies must still know it. And the other end, which
+	 * resets the connection, is waiting for an answer. */
+	state_close_late(k, n->fd, n->cookie);
 	n->used = false;
 	if (n->member != NONE && m->used && m->page.at && nudge_outstanding(k, n->member) == 0)
 		page_nudged(&m->page, false);
@@ -85,60 +86,6 @@ void nudge_answered(struct keeper *k, int nudge)
 	if (k->nudges[nudge].member != NONE)
 		k->members[k->nudges[nudge].member].deaf = 0;
 	nudge_end(k, nudge);
-}
-
-/* --- who can receive one */
-
-static bool can_receive(const struct member *m, int group)
-{
-	return m->used && m->group == group && m->state == WIRE_LIVE && m->page.at &&
-	       member_takes(m) && m->deaf < DEAF_MAX && m->watch_at == NEVER;
-}
-
-bool nudge_has_receiver(const struct keeper *k, int group)
-{
-	for (int i = 0; i < k->member_top; i++)
-		if (can_receive(&k->members[i], group))
-			return true;
-	return false;
-}
-
-/* The live shard with the fewest nudges before it. */
-int nudge_choose(const struct keeper *k, int group)
-{
-	unsigned fewest = 2; /* at a time: one that is served, one that waits */
-	int best = NONE;
-
-	for (int i = 0; i < k->member_top; i++) {
-		const struct member *m = &k->members[i];
-		unsigned n;
-
-		if (!can_receive(m, group) || handover_passes_over(k, i))
-			continue;
-		n = nudge_outstanding(k, i);
-		if (n < fewest) {
-			fewest = n;
-			best = i;
-		}
-	}
-	return best;
-}
-
-/* One that is only being looked at (a suspect, perhaps dying) may be able to again, or be replaced. */
-bool nudge_all_deaf(const struct keeper *k, int group)
-{
-	bool any = false;
-
-	for (int i = 0; i < k->member_top; i++) {
-		const struct member *m = &k->members[i];
-
-		if (!m->used || m->group != group || !member_takes(m))
-			continue;
-		if (m->deaf < DEAF_MAX)
-			return false;
-		any = true;
-	}
-	return any;
 }
 
 /* --- making one */
@@ -188,7 +135,13 @@ static int open_nudge(struct keeper *k, struct nudge *n, const struct addr *targ
 	return r;
 }
 
-/* Make the connection: one byte, for a listener with TCP_DEFER_ACCEPT. */
+/* A listener with TCP_DEFER_ACCEPT is not woken before something has come. */
+static bool must_speak(const struct keeper *k, const struct nudge *n)
+{
+	return n->member == NONE ||
+	       member_int(k, k->members[n->member].fd, IPPROTO_TCP, TCP_DEFER_ACCEPT) != 0;
+}
+
 static int connect_nudge(struct keeper *k, int nudge)
 {
 	struct nudge *n = &k->nudges[nudge];
@@ -205,7 +158,8 @@ static int connect_nudge(struct keeper *k, int nudge)
 		return r;
 	}
 	FAULT(nudge_connected);
-	(void)send(n->fd, "\n", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (must_speak(k, n))
+		(void)send(n->fd, "\n", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	FAULT(nudge_sent);
 	return 0;
 }
@@ -247,7 +201,6 @@ int nudge_anybody(struct keeper *k, int group)
 	return connect_nudge(k, i);
 }
 
-/* To wake one shard; it is connected by nudge_send(). */
 int nudge_prepare(struct keeper *k, int member, bool probe)
 {
 	struct member *m = &k->members[member];
@@ -258,7 +211,7 @@ int nudge_prepare(struct keeper *k, int member, bool probe)
 	k->nudges[i].probe = probe;
 	k->nudges[i].unsent = true;
 	page_nudged(&m->page, true);
-	return 0;
+	return i;
 }
 
 int nudge_prepare_index(struct keeper *k, int group, uint16_t index)
@@ -284,44 +237,66 @@ unsigned nudge_unsent(const struct keeper *k, int group)
 {
 	unsigned n = 0;
 
-	for (int i = 0; i < NUDGES_MAX; i++)
+	for (int i = 0; i < k->nudge_top; i++)
 		n += is_unsent(&k->nudges[i], group);
 	return n;
 }
 
-/* The rules are in force before the connections are made: one program for all of them, since it is
- * what costs most of a nudge. */
+static void send_one(struct keeper *k, int nudge)
+{
+	struct nudge *n = &k->nudges[nudge];
+
+	n->unsent = false;
+	if (connect_nudge(k, nudge) < 0 && !n->probe && n->member != NONE)
+		k->members[n->member].deaf = DEAF_MAX;
+}
+
+void nudge_send_ruled(struct keeper *k, int group)
+{
+	for (int i = 0; i < k->nudge_top; i++)
+		if (is_unsent(&k->nudges[i], group) && k->nudges[i].ruled)
+			send_one(k, i);
+}
+
+/* One program for all of them: it is what costs most of a nudge. */
 void nudge_send(struct keeper *k, int group)
 {
+	nudge_send_ruled(k, group);
 	if (nudge_unsent(k, group) == 0)
 		return;
 	group_steer(k, group);
-	for (int i = 0; i < NUDGES_MAX; i++) {
-		struct nudge *n = &k->nudges[i];
+	for (int i = 0; i < k->nudge_top; i++)
+		if (is_unsent(&k->nudges[i], group))
+			send_one(k, i);
+}
 
-		if (!is_unsent(n, group))
-			continue;
-		n->unsent = false;
-		if (connect_nudge(k, i) < 0 && !n->probe && n->member != NONE)
-			k->members[n->member].deaf = DEAF_MAX;
-	}
+void nudge_withdraw(struct keeper *k, int group, unsigned keep)
+{
+	for (int i = 0; i < k->nudge_top; i++)
+		if (is_unsent(&k->nudges[i], group) && !k->nudges[i].probe &&
+		    nudge_pending(k, group) > keep)
+			nudge_end(k, i);
 }
 
 void nudge_probe(struct keeper *k, int member)
 {
 	const struct member *m = &k->members[member];
+	int i;
 
 	if (nudge_outstanding(k, member) > 0 || member_queue(k, m) > 0)
 		return;
-	if (nudge_prepare(k, member, true) == 0)
-		nudge_send(k, m->group);
+	i = nudge_prepare(k, member, true);
+	if (i < 0)
+		return;
+	group_steer(k, m->group);
+	send_one(k, i);
 }
 
 int nudge_knock(struct keeper *k, const struct addr *addr)
 {
 	int i;
 
-	for (i = 0; i < NUDGES_MAX; i++)
+	for (i = 0; i < k->nudge_top; i++)
 		if (k->nudges[i].used && k->nudges[i].group == NONE &&
 		    k->nudges[i].local.port == addr->port)
 			return 0; /* one at a time */
@@ -346,18 +321,18 @@ void nudge_wake_ghosts(struct keeper *k, int group)
 		first = i < first ? i : first;
 	}
 	group_steer(k, group);
-	for (i = first; i < NUDGES_MAX; i++)
+	for (i = first; i < k->nudge_top; i++)
 		if (k->nudges[i].used && k->nudges[i].group == group &&
 		    k->nudges[i].index != WIRE_NO_INDEX)
 			(void)connect_nudge(k, i);
 }
 
-size_t nudge_rules(const struct keeper *k, int group, struct program_rule *ret, size_t max)
+size_t nudge_rules(struct keeper *k, int group, struct program_rule *ret, size_t max)
 {
 	size_t n = 0;
 
-	for (int i = 0; i < NUDGES_MAX && n < max; i++) {
-		const struct nudge *g = &k->nudges[i];
+	for (int i = 0; i < k->nudge_top && n < max; i++) {
+		struct nudge *g = &k->nudges[i];
 		int index;
 
 		if (!g->used || g->group != group)
@@ -366,6 +341,7 @@ size_t nudge_rules(const struct keeper *k, int group, struct program_rule *ret, 
 			index = index_find(&k->groups[group].map, k->members[g->member].cookie);
 		else
 			index = g->index != WIRE_NO_INDEX ? (int)g->index : -ENOENT;
+		g->ruled = index >= 0;
 		if (index < 0)
 			continue;
 		ret[n].src_port = g->peer.port;
@@ -394,14 +370,21 @@ void nudge_call_off(struct keeper *k, int member)
 
 void nudge_member_died(struct keeper *k, int member)
 {
-	for (int i = 0; i < NUDGES_MAX; i++)
-		if (k->nudges[i].used && k->nudges[i].member == member)
-			k->nudges[i].gave_up = true;
+	for (int i = 0; i < k->nudge_top; i++) {
+		struct nudge *n = &k->nudges[i];
+
+		if (!n->used || n->member != member)
+			continue;
+		if (n->unsent)
+			nudge_end(k, i);
+		else
+			n->gave_up = true;
+	}
 }
 
 void nudge_member_ended(struct keeper *k, int member)
 {
-	for (int i = 0; i < NUDGES_MAX; i++)
+	for (int i = 0; i < k->nudge_top; i++)
 		if (k->nudges[i].used && k->nudges[i].member == member)
 			nudge_end(k, i);
 }
@@ -435,7 +418,7 @@ void nudge_restore(struct keeper *k)
 
 void nudge_on_time(struct keeper *k)
 {
-	for (int i = 0; i < NUDGES_MAX; i++) {
+	for (int i = 0; i < k->nudge_top; i++) {
 		struct nudge *n = &k->nudges[i];
 		struct member *m;
 

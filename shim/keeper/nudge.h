@@ -23,20 +23,11 @@ unsigned nudge_outstanding(const struct keeper *k, int member);
 /** nudge_pending - nudges of a group that are expected to fetch a gift */
 unsigned nudge_pending(const struct keeper *k, int group);
 
-/** nudge_has_receiver - is there a shard that could be nudged, now or later */
-bool nudge_has_receiver(const struct keeper *k, int group);
-
-/** nudge_choose - the live shard with the fewest nudges before it; NONE: all have enough */
-int nudge_choose(const struct keeper *k, int group);
-
-/** nudge_all_deaf - there are shards that accept, and none answers nudges */
-bool nudge_all_deaf(const struct keeper *k, int group);
-
 /**
  * nudge_prepare - to wake one shard; it is connected by nudge_send()
  * @probe: it brings nothing
  *
- * Returns 0 or -errno.
+ * Returns it, or -errno.
  */
 int nudge_prepare(struct keeper *k, int member, bool probe);
 
@@ -48,6 +39,12 @@ unsigned nudge_unsent(const struct keeper *k, int group);
 
 /** nudge_send - put the rules of those that are prepared in force, and connect them; commits */
 void nudge_send(struct keeper *k, int group);
+
+/** nudge_send_ruled - connect those whose rule has come into force with another program; commits */
+void nudge_send_ruled(struct keeper *k, int group);
+
+/** nudge_withdraw - of those that wait for nudge_send(), end what is pending beyond so many */
+void nudge_withdraw(struct keeper *k, int group, unsigned keep);
 
 /** nudge_anybody - wake whoever the kernel's hash chooses; commits. 0 or -errno */
 int nudge_anybody(struct keeper *k, int group);
@@ -64,8 +61,9 @@ int nudge_knock(struct keeper *k, const struct addr *addr);
 /** nudge_wake_ghosts - let the siblings of one that rejoined notice that their keeper has ended */
 void nudge_wake_ghosts(struct keeper *k, int group);
 
-/** nudge_rules - the exact-port rules of a group's nudges: at most max are written; how many */
-size_t nudge_rules(const struct keeper *k, int group, struct program_rule *ret, size_t max);
+/** nudge_rules - the exact-port rules of a group's nudges, for a program that is attached now: at most
+ * max are written; how many */
+size_t nudge_rules(struct keeper *k, int group, struct program_rule *ret, size_t max);
 
 /** nudge_call - its process has lost its connection to us: the next accept is to make a new one */
 void nudge_call(struct keeper *k, int member);

@@ -55,7 +55,7 @@ static enum ownership ownership(const struct keeper *k, int member, bool *ret_cl
 			best = o;
 			*ret_conn = i;
 		}
-		*ret_clean |= c->clean;
+		*ret_clean |= c->clean || (o == ORPHANED && !c->dead); /* it lives and has closed it */
 	}
 	return best;
 }
@@ -104,6 +104,7 @@ static void orphaned(struct keeper *k, int member, bool on_purpose)
 		}
 		m->hold_until = k->now + k->groups[m->group].hold_ms;
 	}
+	give_ahead(k, member);
 	group_steer(k, m->group);
 	give_pump(k, m->group);
 }

@@ -98,26 +98,43 @@ static void copy(struct keeper *to, struct keeper *from)
 void state_commit(struct keeper *k)
 {
 	struct shared *s = k->shared;
-	unsigned next = !atomic_load_explicit(&s->active, memory_order_relaxed);
+	unsigned next = !atomic_load_explicit(&s->active, memory_order_relaxed), n = k->n_closing;
 
 	FAULT(commit_before);
 	copy(&s->state[next], k);
 	atomic_store_explicit(&s->active, next, memory_order_release);
 	FAULT(commit_after);
-	for (; k->n_closing > 0; k->n_closing--) {
-		k->sys->close(k->closing[k->n_closing - 1].fd);
+	k->n_closing = 0;
+	for (unsigned i = 0; i < n; i++) {
+		if (k->closing[i].late) {
+			k->closing[k->n_closing] = k->closing[i];
+			k->closing[k->n_closing++].late = false;
+			continue;
+		}
+		k->sys->close(k->closing[i].fd);
 		FAULT(close_after);
 	}
 }
 
-void state_close(struct keeper *k, int fd)
+static void close_when_committed(struct keeper *k, int fd, bool late, uint64_t identity)
 {
 	if (k->n_closing == CLOSING_MAX) { /* more than one event ever ends */
 		k->sys->close(fd);
 		return;
 	}
 	k->closing[k->n_closing].fd = fd;
-	k->closing[k->n_closing++].identity = snapshot_identity(fd);
+	k->closing[k->n_closing].late = late;
+	k->closing[k->n_closing++].identity = identity;
+}
+
+void state_close(struct keeper *k, int fd)
+{
+	close_when_committed(k, fd, false, snapshot_identity(fd));
+}
+
+void state_close_late(struct keeper *k, int fd, uint64_t identity)
+{
+	close_when_committed(k, fd, true, identity);
 }
 
 struct keeper *snapshot_load(struct shared *shared)

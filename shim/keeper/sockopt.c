@@ -264,3 +264,13 @@ int sockopt_copy(const struct sys *sys, int from, int to, char ret_name[SOCKOPT_
 		}
 	return r;
 }
+
+bool sockopt_differs(const struct sys *sys, int one, int other, char ret_name[SOCKOPT_NAME_MAX])
+{
+	for (const struct option *o = options; o < options + sizeof(options) / sizeof(options[0]); o++)
+		if (o->kind != FILTER && !is_same(sys, one, other, o)) {
+			(void)snprintf(ret_name, SOCKOPT_NAME_MAX, "%s", o->text);
+			return true;
+		}
+	return false;
+}

@@ -3,6 +3,8 @@
 #ifndef SOCKSHARD_KEEPER_SOCKOPT_H
 #define SOCKSHARD_KEEPER_SOCKOPT_H
 
+#include <stdbool.h>
+
 #include "../sys/sys.h"
 
 #define SOCKOPT_NAME_MAX 32
@@ -19,5 +21,8 @@
  * Returns 0; -EOPNOTSUPP: it was set and differs all the same; -errno of setsockopt(2).
  */
 int sockopt_copy(const struct sys *sys, int from, int to, char ret_name[SOCKOPT_NAME_MAX]);
+
+/** sockopt_differs - is there an option in which two sockets differ; ret_name: the first one */
+bool sockopt_differs(const struct sys *sys, int one, int other, char ret_name[SOCKOPT_NAME_MAX]);
 
 #endif

@@ -100,6 +100,7 @@ struct member { /* a held socket */
 	uint64_t seen_accepted; /* then */
 	int64_t accepted_at;    /* a look found that it had accepted, monotonic ms; 0: never */
 	int64_t moved_at;       /* its queue was empty or it accepted */
+	int64_t usual_ms;       /* so long it has stood still with a queue, and then accepted */
 	unsigned deaf;        /* nudges in a row that were not answered */
 	bool evict;           /* its slot has a new socket, or it left: end it when nothing can arrive */
 	int64_t idle_since;   /* without buckets since, monotonic ms */
@@ -125,7 +126,8 @@ struct gift {
 struct nudge {
 	bool used;
 	bool probe;   /* brings nothing: its swallowing proves that the shard accepts */
-	bool unsent;  /* not connected yet: its rule is not in force */
+	bool unsent;  /* not connected yet: it may still be withdrawn */
+	bool ruled;   /* its rule is in the program */
 	bool gave_up; /* unanswered: not counted on any more, but it may still be in the queue */
 	int group;  /* NONE: a knock on an address that we hold nothing of */
 	int member; /* NONE: a ghost by its index, or whoever the kernel chooses */
@@ -190,6 +192,7 @@ struct keeper {
 	uint32_t uid;
 	int listener, epoll, diag;
 	bool ending;
+	bool trifle; /* this event has changed nothing that has to be committed by itself */
 	int64_t now, accept_at, idle_since;
 	int64_t vault_at; /* there is none: try again; NEVER: there is */
 	unsigned conns, foreign;
@@ -198,6 +201,7 @@ struct keeper {
 	unsigned n_closing;
 	struct { /* not ours any more, to be closed as soon as that is committed */
 		int fd;
+		bool late; /* by the commit after that: the answer does not wait for it */
 		uint64_t identity;
 	} closing[CLOSING_MAX];
 	struct outbox outbox;
@@ -214,5 +218,8 @@ void state_commit(struct keeper *k);
 
 /** state_close - close a descriptor once it is committed that it is not recorded any more */
 void state_close(struct keeper *k, int fd);
+
+/** state_close_late - the same with the next commit but one, so after the answer to a request */
+void state_close_late(struct keeper *k, int fd, uint64_t identity);
 
 #endif

@@ -12,7 +12,7 @@
 
 #define LOOKS    8   /* in the time of stuck= */
 #define LOOK_MAX 500 /* ms */
-#define LATE_MS  200 /* a look so late proves nothing: the machine, or we, stood still */
+#define FORGET   16  /* looks at a quicker accept, about, until a slow one is forgotten */
 
 static int64_t period_ms(const struct group *g)
 {
@@ -35,33 +35,51 @@ static bool takes_part(const struct member *m, int group)
 	       (m->state == WIRE_LIVE || m->state == WIRE_STUCK) && m->watch_at == NEVER;
 }
 
-/* What has happened since the last look. */
-static void look(struct keeper *k, int member, bool late)
+static void has_moved(struct keeper *k, struct member *m)
+{
+	int64_t still = k->now - m->moved_at;
+
+	if (m->state == WIRE_LIVE && m->waiting > 0 && m->moved_at > 0)
+		m->usual_ms = still > m->usual_ms ? still : m->usual_ms - m->usual_ms / FORGET;
+	m->moved_at = m->accepted_at = k->now;
+}
+
+/* What has happened since the last look. A late one: the machine, or we, stood still meanwhile, and so
+ * may the shard have, for no fault of its own. */
+static void look(struct keeper *k, int member, int64_t late_ms)
 {
 	struct member *m = &k->members[member];
 	uint64_t accepted = member_accepted(m);
 
-	m->waiting = member_queue(k, m);
+	if (m->moved_at > 0)
+		m->moved_at = m->moved_at + late_ms < k->now ? m->moved_at + late_ms : k->now;
 	if (accepted != m->seen_accepted) {
 		m->seen_accepted = accepted;
-		m->accepted_at = m->moved_at = k->now;
 		if (m->state == WIRE_STUCK)
 			stuck_heard(k, member);
+		else
+			has_moved(k, m);
 	}
-	if (late || m->waiting == 0 || m->moved_at == 0)
+	m->waiting = member_queue(k, m);
+	if (m->waiting == 0 || m->moved_at == 0)
 		m->moved_at = k->now;
 }
 
+/* Longer than stuck=, and than twice what it has been seen to take and go on: else four that are busy,
+ * each with a second for a client, are taken for stuck as soon as one of them has none waiting. */
 static bool stands_still(const struct keeper *k, const struct member *m)
 {
+	int64_t still = k->now - m->moved_at;
+
 	return m->state == WIRE_LIVE && m->seen_accepted > 0 && m->waiting > 0 &&
-	       k->now - m->moved_at >= k->groups[m->group].stuck_ms;
+	       still >= k->groups[m->group].stuck_ms && still >= 2 * m->usual_ms;
 }
 
-/* Has somebody else nothing to do, and has accepted since? One that had no reason to is asked by a
+/* Has somebody else nothing to do, and accepts at this time? One that had no reason to is asked by a
  * probe: its answer counts at the next look. */
 static bool others_are_idle(struct keeper *k, const struct member *still)
 {
+	int64_t fresh = k->now - 2 * period_ms(&k->groups[still->group]);
 	bool idle = false;
 
 	for (int i = 0; i < k->member_top; i++) {
@@ -69,7 +87,7 @@ static bool others_are_idle(struct keeper *k, const struct member *still)
 
 		if (m == still || !takes_part(m, still->group) || m->state != WIRE_LIVE || m->waiting > 0)
 			continue;
-		if (m->accepted_at > still->moved_at)
+		if (m->accepted_at > still->moved_at && m->accepted_at >= fresh)
 			idle = true;
 		else if (m->seen_accepted > 0)
 			nudge_probe(k, i);
@@ -86,19 +104,20 @@ static void judge(struct keeper *k, int member)
 	m->idle_since = k->now;
 	log_warn("slot %u of group '%s' (pid %u) has accepted nothing for %lld ms while %u wait: the others take over",
 	         m->slot, g->name, m->pid, (long long)(k->now - m->moved_at), m->waiting);
+	give_ahead(k, member);
 	group_steer(k, m->group);
 	give_pump(k, m->group);
 	nudge_probe(k, member);
 }
 
-static void look_at_group(struct keeper *k, int group, bool late)
+static void look_at_group(struct keeper *k, int group, int64_t late_ms)
 {
 	unsigned members = 0, stuck = 0;
 
 	for (int i = 0; i < k->member_top; i++) {
 		if (!takes_part(&k->members[i], group))
 			continue;
-		look(k, i, late);
+		look(k, i, late_ms);
 		members++;
 		stuck += k->members[i].state == WIRE_STUCK;
 	}
@@ -129,7 +148,7 @@ void stuck_on_time(struct keeper *k)
 			g->look_at = k->now + period_ms(g);
 		if (k->now < g->look_at)
 			continue;
-		look_at_group(k, i, k->now - g->look_at > LATE_MS);
+		look_at_group(k, i, k->now - g->look_at);
 		g->look_at = k->now + period_ms(g);
 	}
 }
@@ -148,7 +167,7 @@ void stuck_heard(struct keeper *k, int member)
 {
 	struct member *m = &k->members[member];
 
-	m->moved_at = m->accepted_at = k->now;
+	has_moved(k, m);
 	handover_heard(k, member);
 	if (m->state != WIRE_STUCK)
 		return;

@@ -23,7 +23,7 @@ const struct os os_darwin = {
 	.caps = OS_HANDOVER,
 	.dual_stack = false,
 	.no_balance = "one listener gets everything (wildcard: the oldest); mode shared would do, "
-		      "not in this version",
+		      "but the keeper runs on Linux only",
 	.share = darwin_share,
 	.unshare = backend_no_unshare,
 	.shared = darwin_shared,

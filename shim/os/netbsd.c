@@ -22,7 +22,8 @@ const struct os os_netbsd = {
 	.name = "NetBSD",
 	.caps = OS_HANDOVER,
 	.dual_stack = false,
-	.no_balance = "the newest bind gets everything; mode shared would do, not in this version",
+	.no_balance = "the newest bind gets everything; mode shared would do, "
+		      "but the keeper runs on Linux only",
 	.share = netbsd_share,
 	.unshare = backend_no_unshare,
 	.shared = netbsd_shared,

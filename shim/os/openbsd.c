@@ -22,7 +22,8 @@ const struct os os_openbsd = {
 	.name = "OpenBSD",
 	.caps = OS_HANDOVER,
 	.dual_stack = false,
-	.no_balance = "the newest bind gets everything; mode shared would do, not in this version",
+	.no_balance = "the newest bind gets everything; mode shared would do, "
+		      "but the keeper runs on Linux only",
 	.share = openbsd_share,
 	.unshare = backend_no_unshare,
 	.shared = openbsd_shared,

@@ -169,33 +169,3 @@ const char *policy_describe(const struct policy_rule *rule, char *buf, size_t si
 		add_options(&o, rule);
 	return buf;
 }
-
-/* What of the rule is not built yet, as it was written; false when all of it is. */
-static bool unsupported(const struct policy_rule *rule, char *what, size_t size)
-{
-	if (rule->mode != POLICY_SHARED)
-		return false;
-	snprintf(what, size, "mode %s", policy_mode_name(rule->mode));
-	return true;
-}
-
-int policy_supported(const char *source, const struct policy *policy,
-		     struct policy_error *ret_error)
-{
-	char what[32];
-	char name[96];
-	char where[40];
-
-	for (size_t i = 0; i < policy->n; i++) {
-		const struct policy_rule *rule = &policy->rules[i];
-
-		if (!unsupported(rule, what, sizeof(what)))
-			continue;
-		snprintf(ret_error->text, sizeof(ret_error->text),
-			 "%s: %s: %s is not supported by this version",
-			 parse_source(source, name, sizeof(name)),
-			 policy_place(rule, where, sizeof(where)), what);
-		return -ENOTSUP;
-	}
-	return 0;
-}

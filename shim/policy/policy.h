@@ -72,14 +72,6 @@ int policy_parse(const char *source, const char *text, size_t n, struct policy *
 int policy_load(const char *source, const char *text, struct policy *ret_policy,
                 struct policy_error *ret_error);
 
-/**
- * policy_supported - is all that the rules ask for built in this version
- *
- * Returns 0; -ENOTSUP and a line that ends in "not supported by this version".
- */
-int policy_supported(const char *source, const struct policy *policy,
-                     struct policy_error *ret_error);
-
 /** policy_match - the first rule that covers the address; NULL when none does */
 const struct policy_rule *policy_match(const struct policy *policy, const struct addr *addr);
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 
 import gives
+import uneven
 from table import *
 
 CALLS = os.path.join(BENCH, "calls")
@@ -224,6 +225,7 @@ def main():
         counted = instructions()
         deaths()
         gives.measure(counted)
+        uneven.measure()
     finally:
         end(*started)
 

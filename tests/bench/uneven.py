@@ -13,7 +13,7 @@ COPIES = 4
 CLIENTS = 16
 REQUESTS = 5000
 ROUNDS = 3
-POLICIES = ("balance", "balance,stuck=20")
+POLICIES = ("balance", "balance,stuck=20", "shared")
 
 SERVER = """
 import http.server, random, sys, time

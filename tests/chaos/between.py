@@ -11,7 +11,6 @@ from load import *
 
 PORT = 8087
 COPIES = 4
-KEEPER_DIES = os.environ.get("CHAOS_KEEPER") == "killed"
 
 
 def kill_idle(pids):
@@ -31,34 +30,31 @@ def killed_between(mode, *words, total):
     until_live(COPIES, PORT)
     load = Load(PORT, total=total, clients=64)
     kills = tries = 0
-    with KeeperKiller(KEEPER_DIES):
-        while not load.over():
-            tries += 1
-            now = list(live_pids(PORT).values())
-            if now and kill_idle(now):
-                kills += 1
-                time.sleep(0.1)
+    while not load.over():
+        tries += 1
+        now = list(live_pids(PORT).values())
+        if now and kill_idle(now):
+            kills += 1
+            time.sleep(0.1)
     result = load.result()
     print(f"{mode}: {result['total']} connections, {kills} kills of {tries} tries, failures "
           f"{failed(result)}, p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms, "
           f"max {result['max_ms']} ms, {result['seconds']} s", flush=True)
-    until_live(COPIES, PORT)
-    found = group(PORT)
-    print(f"{mode}: {sum(s['given'] for s in found['slots'])} given")
     check(kills, "nobody was killed")
     check(not failed(result), failed(result), load.failures()[:5])
-    check(found["lost"] == 0 and found["steered"], found)
+    given = sum(s["given"] for s in whole(PORT, COPIES)["slots"])
+    figure(f"killed between connections: {mode}", result["total"], kills, 0, note=f"{given} given")
     stop(launcher, PORT)
 
 
-@test(pick(900, 60))
+@twice(pick(900, 60))
 def blocking():
     killed_between("block", total=pick(500000, 20000))
 
 
 if LONG:
 
-    @test(900)
+    @twice(900)
     def edge_triggered():
         killed_between("edge", total=500000)
 

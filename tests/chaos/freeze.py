@@ -4,6 +4,7 @@
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 from load import *
@@ -12,8 +13,8 @@ PORT = 8085
 COPIES = 4
 
 
-def states():
-    return {s["slot"]: s["state"] for s in group(PORT)["slots"]}
+def states(port=PORT):
+    return {s["slot"]: s["state"] for s in group(port)["slots"]}
 
 
 def frozen(times, seconds, stuck_ms, slow_ms):
@@ -44,47 +45,60 @@ def frozen(times, seconds, stuck_ms, slow_ms):
     strange = [f for f in slow if (f["family"], f["port"]) not in own]
     check(not strange, f"{len(strange)} slow ones that the frozen had not accepted: {strange[:5]}")
     check(len(slow) <= sum(map(len, accepted)), slow)
+    whole(PORT, COPIES)
+    figure(f"one of four stopped for {seconds} s", result["total"], times, 0,
+           note=f"{len(slow)} slower than {slow_ms / 1000:g} s, of {sum(map(len, accepted))} accepted "
+                "by the stopped")
     stop(launcher, PORT)
 
 
-@test(60)
+@twice(60)
 def one_of_four_for_2_s():
     frozen(1, 2, 500, 1500)
 
 
 if LONG:
 
-    @test(240)
+    @twice(240)
     def one_of_four_for_8_s_ten_times():
         frozen(10, 8, 5000, 7000)
 
 
-def busy(stuck_ms, seconds):
+def busy(stuck_ms, seconds, port):
     """Answered within the time by four that take 1.5 s for each, and the states seen."""
-    server = [helper("chaos/server"), "127.0.0.1", PORT, "block", "work=1500"]
-    launcher = run(COPIES, *server, options=["-p", f"tcp/*:{PORT}=balance,stuck={stuck_ms}"])
-    until_live(COPIES, PORT)
-    load = Load(PORT, seconds=seconds, clients=16, timeout_ms=120000, slow_ms=120000)
-    seen = set()
-    while not load.over():
-        seen |= set(states().values())
+    server = [helper("chaos/server"), "127.0.0.1", port, "block", "work=1500"]
+    launcher = run(COPIES, *server,
+                   options=["-g", port, "-p", f"tcp/*:{port}=balance,stuck={stuck_ms}"])
+    until_live(COPIES, port)
+    loads, seen = [], set()
+    for _ in range(4):  # not all in step
+        loads.append(Load(port, seconds=seconds, clients=4, timeout_ms=120000, slow_ms=120000))
+        time.sleep(0.37)
+    while not all(load.over() for load in loads):
+        seen |= set(states(port).values())
         time.sleep(0.1)
-    result = load.result()
-    check(not failed(result), failed(result))
-    stop(launcher, PORT)
-    return result["ok"], result["seconds"], seen
+    results = [load.result() for load in loads]
+    check(not any(failed(result) for result in results), results)
+    whole(port, COPIES)
+    stop(launcher, port)
+    return sum(r["ok"] for r in results), max(r["seconds"] for r in results), seen
 
 
 if LONG:
 
-    @test(300)
+    @twice(150)
     def busy_shards_are_not_frozen():
-        with_it = busy(1000, 60)
-        without = busy(0, 60)
+        """Both at once: these servers sleep."""
+        with ThreadPoolExecutor(2) as both:
+            with_it = both.submit(busy, 1000, 60, PORT)
+            without = both.submit(busy, 0, 60, PORT + 1)
+        with_it, without = with_it.result(), without.result()
         print(f"stuck=1000: {with_it}; stuck=0: {without}")
         check("stuck" not in with_it[2], with_it)
         # as many: two runs with other hashes differ by what luck leaves idle
         check(with_it[0] / with_it[1] >= 0.9 * without[0] / without[1], with_it, without)
+        figure("busy, 1.5 s a request", with_it[0] + without[0], 0, 0,
+               note=f"answered: {with_it[0]} with stuck=1000, {without[0]} with stuck=0")
 
 
 main()

@@ -47,6 +47,8 @@ static const size_t sizes[WIRE_TYPES] = {
 	[WIRE_GIVE_UP] = sizeof(struct wire_slot),
 	[WIRE_ASK] = sizeof(struct wire_ask),
 	[WIRE_TAKEN] = sizeof(struct wire_given),
+	[WIRE_REJOIN] = sizeof(struct wire_rejoin),
+	[WIRE_WAKE] = sizeof(struct wire_slot),
 };
 
 static void die(const char *what)
@@ -232,6 +234,13 @@ static void some_body(struct wire_packet *p)
 		break;
 	case WIRE_RESERVE:
 		*p = reserve(some_port());
+		p->body.reserve.mode = dice(4);
+		break;
+	case WIRE_REJOIN:
+		p->body.rejoin.addr = reserve(some_port()).body.reserve.addr;
+		break;
+	case WIRE_WAKE:
+		p->body.slot.addr = reserve(some_port()).body.reserve.addr;
 		break;
 	case WIRE_REGISTER:
 		strcpy(p->body.reg.group, "bad peers");

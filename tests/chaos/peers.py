@@ -26,6 +26,9 @@ def at_rest(pid):
 class Unharmed:
     """Four shards under load while the block runs; after it all is as before."""
 
+    def __init__(self, what):
+        self.what = what
+
     def __enter__(self):
         self.launcher = run(4, helper("chaos/server"), "127.0.0.1", PORT, "level", "work=5")
         self.pids = {s: m["pid"] for s, m in until_live(4, PORT).items()}
@@ -46,6 +49,7 @@ class Unharmed:
         check(group(PORT)["steered"] and group(PORT)["lost"] == 0, status())
         until(20, f"{self.before} descriptors of the keeper, as before",
               lambda: at_rest(self.keeper) == self.before)
+        figure(f"bad peers: {self.what}", result["total"], missing=0, note="served meanwhile")
         stop(self.launcher, PORT)
 
 
@@ -57,39 +61,39 @@ def peer(*words, seconds=600):
 
 @test(pick(900, 60))
 def fuzzed_messages():
-    with Unharmed():
-        seed = random.randrange(1 << 30)
-        peer("fuzz", pick(1000000, 50000), seed)
+    total = pick(1000000, 50000)
+    with Unharmed(f"{total:,} messages of noise"):
+        peer("fuzz", total, random.randrange(1 << 30))
 
 
 @test(60)
 def silent_ones_are_closed():
-    with Unharmed():
+    with Unharmed("500 that say nothing"):
         peer("silent", 500)
 
 
 @test(60)
 def ten_thousand_connects():
-    with Unharmed():
+    with Unharmed("10,000 connects, then 10,000 at a time"):
         peer("connects", 10000)
         peer("crowd", 10000)
 
 
 @test(60)
 def wrong_kinds_of_descriptor():
-    with Unharmed():
+    with Unharmed("wrong kinds of descriptor"):
         peer("kinds", 9001)
 
 
 @test(60)
 def another_user():
-    with Unharmed():
+    with Unharmed("another user"):
         peer("foreign")
 
 
 @test(60)
 def a_token_peer_that_sends_a_descriptor():
-    with Unharmed():
+    with Unharmed("a token peer with a descriptor"):
         peer("token", 9001)
 
 

@@ -24,10 +24,6 @@ def gone(*slots):
     until(10, f"slots {slots} without a process", lambda: not set(slots) & set(live(PORT)))
 
 
-def status_lost():
-    return group(PORT)["lost"]
-
-
 def one_shard(mode):
     """100 wait, it is killed, 50 more come while nobody lives, it is started again."""
     launcher = run(1, *argv(mode))
@@ -43,15 +39,16 @@ def one_shard(mode):
     pids = {w[2] for w in words}
     print(f"{mode}: {len(words)} of 150 answered, by {pids}")
     check(str(pid) not in pids and len(pids) == 1, pids)
-    check(status_lost() == 0, status())
+    whole(PORT, 1)
+    figure(f"one shard, 100 queued, killed, 50 more: {mode}", len(words), 1, 150 - len(words))
     stop(launcher, PORT)
 
 
 for _mode in ("block", "edge", "oneshot"):
-    test(60, name=f"one_shard_{_mode}")(lambda mode=_mode: one_shard(mode))
+    twice(60, name=f"one_shard_{_mode}")(lambda mode=_mode: one_shard(mode))
 
 
-@test(60)
+@twice(60)
 def killed_again_while_its_old_queue_is_given():
     """n = 1: the restarted shard dies as well, five times, while it is given what waited."""
     launcher = run(1, *argv("level", "work=20"))
@@ -74,12 +71,14 @@ def killed_again_while_its_old_queue_is_given():
                 missing.append(str(failure))
     print(f"{len(clients)} waited, {own} were the killed processes' own, {len(missing)} lost")
     check(not missing, f"{len(missing)} lost: {missing[:3]}")
-    check(own <= len(deaths) and status_lost() == 0, own, status())
+    check(own <= len(deaths), own, status())
+    whole(PORT, 1)
+    figure("killed again while its old queue is given", len(clients), len(deaths), len(missing))
     stop(launcher, PORT)
 
 
-@test(90)
-def all_four_killed_with_queues():
+def all_four_killed(keeper_too):
+    """400 wait when all are killed, 40 more come; the keeper's worker is killed before that."""
     launcher = run(4, *argv("level"))
     pids = {slot: s["pid"] for slot, s in until_live(4, PORT).items()}
     for pid in pids.values():
@@ -90,20 +89,38 @@ def all_four_killed_with_queues():
     for pid in pids.values():
         os.kill(pid, signal.SIGKILL)
     gone(*pids)
-    if os.environ.get("CHAOS_KEEPER") == "killed":
+    if keeper_too:
         os.kill(status()["keeper"]["pid"], signal.SIGKILL)
     clients += [connect() for _ in range(40)]
     launcher.signal(signal.SIGCONT)
     words = answers(clients)
     print(f"{len(words)} of 440 answered, by {sorted({w[1] for w in words})}")
-    until_live(4, PORT)
-    check(status_lost() == 0 and group(PORT)["steered"], status())
+    whole(PORT, 4)
+    figure("all four killed with queues" + (", then the keeper's worker" if keeper_too else ""),
+           len(words), 4, 440 - len(words))
     stop(launcher, PORT)
+
+
+@twice(90)
+def all_four_killed_with_queues():
+    all_four_killed(keeper_too=False)
+
+
+@test(90)
+def all_four_and_the_keeper_killed_with_queues():
+    all_four_killed(keeper_too=True)
 
 
 def with_lib_die(when, file, copies=4, mode="level", *words):
     env = {"LD_PRELOAD": helper("chaos/lib_die"), "CHAOS_DIE": when, "CHAOS_DIE_FILE": file}
     return run(copies, *argv(mode, *words), env=env)
+
+
+WHEN = {
+    "ask": "a survivor killed before it asks",
+    "before": "a survivor killed before it acknowledges",
+    "after": "a survivor killed after it acknowledged: its own",
+}
 
 
 def killed_with_a_gift(when, rounds):
@@ -130,13 +147,13 @@ def killed_with_a_gift(when, rounds):
         launcher.signal(signal.SIGCONT)
         until(20, "new processes",
               lambda: len(set(live_pids(PORT).values()) - set(pids.values())) >= 2)
-    until_live(4, PORT)
-    check(status_lost() == 0 and group(PORT)["steered"], status())
+    whole(PORT, 4)
+    figure(WHEN[when], rounds * 12, rounds * 2, missing, note="12 waiting each time")
     stop(launcher, PORT)
     return missing
 
 
-@test(pick(300, 60))
+@twice(pick(300, 60))
 def a_survivor_killed_with_a_nudge_loses_nothing():
     rounds = pick(40, 4)
     missing = killed_with_a_gift("ask", rounds)
@@ -144,7 +161,7 @@ def a_survivor_killed_with_a_nudge_loses_nothing():
     check(missing == 0, missing)
 
 
-@test(pick(300, 60))
+@twice(pick(300, 60))
 def a_survivor_killed_before_it_acknowledges_loses_nothing():
     rounds = pick(40, 4)
     missing = killed_with_a_gift("before", rounds)
@@ -152,7 +169,7 @@ def a_survivor_killed_before_it_acknowledges_loses_nothing():
     check(missing == 0, missing)
 
 
-@test(pick(300, 60))
+@twice(pick(300, 60))
 def a_survivor_killed_after_it_acknowledged_loses_only_its_own():
     rounds = pick(40, 4)
     missing = killed_with_a_gift("after", rounds)
@@ -176,9 +193,8 @@ def a_keeper_stopped_before_an_acknowledgement_loses_nothing():
     os.kill(keeper, signal.SIGCONT)
     words = answers(clients)
     print(f"{len(words)} of 12 answered")
-    check(status_lost() == 0, status())
     launcher.signal(signal.SIGCONT)
-    until_live(4, PORT)
+    whole(PORT, 4)
     stop(launcher, PORT)
 
 
@@ -222,7 +238,7 @@ def a_late_nudge_does_not_stop_a_server_that_polls():
     stop(launcher, PORT, PORT + 1)
 
 
-@test(60)
+@twice(60)
 def half_open_ones_of_a_dead_shard_are_answered():
     """TCP_DEFER_ACCEPT: clients that have not spoken yet wait in no queue when their shard dies."""
     launcher = run(4, *argv("level", "defer"))
@@ -236,7 +252,8 @@ def half_open_ones_of_a_dead_shard_are_answered():
         client.speak()
     words = answers(clients)
     print(f"{len(words)} of 60 answered")
-    check(status_lost() == 0, status())
+    whole(PORT, 4)
+    figure("half-open at two dead shards", len(words), 2, 60 - len(words))
     stop(launcher, PORT)
 
 

@@ -104,10 +104,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_rule(&p.rules[i]);
 	check_match(&p, data, size);
 	check_offsets(&p, size);
-	memset(&e, 'x', sizeof(e));
-	r = policy_supported("fuzz", &p, &e);
-	require(r == 0 || r == -ENOTSUP);
-	if (r < 0)
-		check_error(&e);
 	return 0;
 }

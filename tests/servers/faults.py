@@ -201,6 +201,8 @@ def all_points(passages, port, restarts=False):
     work, failed, fired = queue.Queue(), [], {}
     for nth in passages:
         for point in points():
+            if point.startswith(("claim_", "made_")):
+                continue  # claim_faults.py
             if point.startswith("restart_") == restarts:
                 work.put((point, nth, port))
                 port += 1
@@ -224,6 +226,9 @@ def all_points(passages, port, restarts=False):
     check(not failed, f"{len(failed)} of {len(failed) + len(fired)} failed:\n" + "\n".join(failed))
     never = [f"{point}:{nth}" for (point, nth), was in fired.items() if not was]
     print(f"{len(fired) - len(never)} kills, 0 lost; not passed so often: {never}")
+    kills = len(fired) - len(never)
+    print(f"| keeper killed at passage {passages} of each point | {len(fired) * QUEUED} | "
+          f"{len(fired)} | {kills} | 0 | - | queued connections |")
     return never
 
 
@@ -317,6 +322,7 @@ class Load:
         check(not self.failed, f"{len(self.failed)} of {self.total} lost:", self.failed[:5])
         check(not self.moved, f"{len(self.moved)} of {self.total} moved:", self.moved[:5])
         print(f"{what}: {self.total} connections, 0 lost, 0 moved, slowest {self.slowest:.3f} s")
+        print(f"| keeper: {what} | {self.total} | 0 | - | 0 | - | 0 moved |")
 
 
 @test(90)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The modes offset and handover and the keys cpu and random, with real servers."""
 
+import contextlib
 import os
 import signal
 import struct
@@ -132,7 +133,7 @@ def udp_ports_are_offset_too():
     copies = [preloaded(*udp_server, env={"SOCKSHARD_POLICY": f"udp/{SIDE}=offset",
                                           "SOCKSHARD_SLOT": slot}) for slot in (None, 1, 5)]
     for copy, slot in zip(copies, (0, 1, 5)):
-        got = until(5, "an answer", lambda: answer_of_udp(SIDE + slot))
+        got = until(20, "an answer", lambda: answer_of_udp(SIDE + slot))
         check(int(got.split()[1]) == copy.pid, slot, got)
     check(not status()["groups"], "nobody is asked:", status())
 
@@ -140,7 +141,7 @@ def udp_ports_are_offset_too():
 def answer_of_udp(port):
     try:
         return udp(port, tries=1)
-    except OSError:  # nobody is there
+    except (OSError, Failure):  # nobody is there yet
         return None
 
 
@@ -342,7 +343,7 @@ def under_load(killing):
     policy = f"{PORT}=handover"
     one = version(policy, *nginx("v1"))
     until_live(1, PORT)
-    with KeeperKiller(killing, 0.1) as killer:
+    with (KeeperKiller(0.1) if killing else contextlib.nullcontext()) as killer:
         requests = Requests(ask_http)
         requests.until_some("v1")
         started = time.monotonic_ns()
@@ -360,7 +361,7 @@ def under_load(killing):
     unexplained = lost(requests.failures, [death, another])
     print(f"{len(requests.done)} answers, {len(requests.failures)} failures, {len(unexplained)} of "
           f"them lost; {up} after v2 came and {back} after it was killed, none to another; "
-          f"keeper's worker killed {killer.kills} times")
+          f"keeper's worker killed {killer.kills if killer else 0} times")
     check(not unexplained, unexplained[:5])
     check(status()["groups"][0]["mode"] == "handover" and group(PORT)["steered"], status())
     three.end()

@@ -32,14 +32,15 @@ def _decode(text):
 
 
 def tcp_sockets():
-    """inode -> (state, local end, remote end)"""
+    """inode -> (state, local end, remote end, bytes that wait; of a listener: connections)"""
     found = {}
     for table in ("tcp", "tcp6"):
         with open(f"/proc/net/{table}") as file:
             next(file)
             for line in file:
                 words = line.split()
-                found[int(words[9])] = (int(words[3], 16), words[1], words[2])
+                waiting = int(words[4].partition(":")[2], 16)
+                found[int(words[9])] = (int(words[3], 16), words[1], words[2], waiting)
     return found
 
 
@@ -64,10 +65,17 @@ def accepted_by(pid, port):
     for _ in range(3):  # a table that changes while it is read may leave out a line
         table = tcp_sockets()
         for inode in inodes & set(table):
-            state, local, remote = table[inode]
+            state, local, remote, _ = table[inode]
             if state != _LISTEN and _decode(local)[1] == port:
                 ends[inode] = _decode(remote)
     return set(ends.values())
+
+
+def queued_at(pid, port):
+    """How many connections wait in a process's own listener on a port."""
+    inodes = socket_inodes(pid)
+    return sum(waiting for inode, (state, local, _, waiting) in tcp_sockets().items()
+               if inode in inodes and state == _LISTEN and _decode(local)[1] == port)
 
 
 def freeze_all(pid):
@@ -94,6 +102,7 @@ class Death:
         freeze_all(pid)
         self.at = time.monotonic_ns()
         self.own = accepted_by(pid, port)
+        self.queued = queued_at(pid, port)
         os.kill(pid, signal.SIGKILL)
 
 
@@ -167,20 +176,18 @@ def live_pids(port):
 class KeeperKiller:
     """kill -9 the keeper's worker every 300 ms, while with it."""
 
-    def __init__(self, wanted=True, pause=0.3):
-        self.wanted, self.pause = wanted, pause
-        self.kills, self._over = 0, threading.Event()
+    def __init__(self, pause=0.3):
+        self.pause, self.kills = pause, 0
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self):
-        if self.wanted:
-            self._thread.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_):
         self._over.set()
-        if self.wanted:
-            self._thread.join()
+        self._thread.join()
 
     def _work(self):
         while not self._over.wait(self.pause):
@@ -191,6 +198,62 @@ class KeeperKiller:
                     self.kills += 1
             except (Failure, ProcessLookupError):
                 pass
+
+
+_killer = None
+_rows = {}  # what -> [connections, kills, missing, note]
+KEEPER_DEATHS = 10  # at least
+
+
+def twice(limit=60, name=None):
+    """Registers a test, and in the long form the same once more, or as often as it takes, while the
+    keeper's worker is killed every 300 ms from beginning to end."""
+
+    def register(function):
+        own = name or function.__name__
+        test(limit, name=own)(function)
+        if LONG:
+            test(limit, name=f"{own}_while_the_keeper_dies")(lambda: _while_it_dies(function))
+        return function
+
+    return register
+
+
+def _while_it_dies(function):
+    global _killer
+    with KeeperKiller() as _killer:
+        while _killer.kills < KEEPER_DEATHS:
+            function()
+    for what, (connections, kills, missing, note) in _rows.items():
+        print(f"| {what} | {connections} | {kills} | {_killer.kills} | {missing} | - | {note} |")
+
+
+def keeper_dies():
+    return _killer is not None
+
+
+def whole(port, copies):
+    """Nothing was lost, and all copies are live and steered; returns the group."""
+
+    def found():
+        group_now = group(port)
+        slots = group_now["slots"] if group_now else []
+        busy = [s for s in slots if s["state"] == "live" and s["buckets"] > 0]
+        return group_now if len(busy) == copies and group_now["steered"] else None
+
+    now = until(20, f"{copies} live and steered shards", found)
+    check(now["lost"] == 0, now)
+    return now
+
+
+def figure(what, connections, kills=0, missing=0, alone="-", note=""):
+    """A row of the table that `make chaos` ends with. kills: shards killed or stopped; missing: lost
+    connections; alone: lost with the option alone."""
+    if keeper_dies():
+        before = _rows.get(what, (0, 0, 0))
+        _rows[what] = (before[0] + connections, before[1] + kills, before[2] + missing, note)
+    else:
+        print(f"| {what} | {connections} | {kills} | 0 | {missing} | {alone} | {note} |", flush=True)
 
 
 # --- connections that wait

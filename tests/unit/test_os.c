@@ -318,9 +318,9 @@ static void netbsd_refuses_with_the_reason(void **state)
 	(void)state;
 	refuses_all(&os_netbsd,
 		    "NetBSD cannot balance TCP 0.0.0.0:8080: the newest bind gets everything;"
-		    " mode shared would do, not in this version",
+		    " mode shared would do, but the keeper runs on Linux only",
 		    "NetBSD cannot balance UDP 0.0.0.0:8080: the newest bind gets everything;"
-		    " mode shared would do, not in this version");
+		    " mode shared would do, but the keeper runs on Linux only");
 	assert_int_equal(os_netbsd.caps, OS_HANDOVER);
 }
 
@@ -329,9 +329,9 @@ static void openbsd_refuses_with_the_reason(void **state)
 	(void)state;
 	refuses_all(&os_openbsd,
 		    "OpenBSD cannot balance TCP 0.0.0.0:8080: the newest bind gets everything;"
-		    " mode shared would do, not in this version",
+		    " mode shared would do, but the keeper runs on Linux only",
 		    "OpenBSD cannot balance UDP 0.0.0.0:8080: the newest bind gets everything;"
-		    " mode shared would do, not in this version");
+		    " mode shared would do, but the keeper runs on Linux only");
 	assert_int_equal(os_openbsd.caps, OS_HANDOVER);
 }
 
@@ -340,9 +340,9 @@ static void darwin_refuses_with_the_reason(void **state)
 	(void)state;
 	refuses_all(&os_darwin,
 		    "macOS cannot balance TCP 0.0.0.0:8080: one listener gets everything"
-		    " (wildcard: the oldest); mode shared would do, not in this version",
+		    " (wildcard: the oldest); mode shared would do, but the keeper runs on Linux only",
 		    "macOS cannot balance UDP 0.0.0.0:8080: one listener gets everything"
-		    " (wildcard: the oldest); mode shared would do, not in this version");
+		    " (wildcard: the oldest); mode shared would do, but the keeper runs on Linux only");
 }
 
 static void an_unknown_system_refuses_everything(void **state)

@@ -309,31 +309,10 @@ static int judge_text(const char *text, struct policy_error *e)
 	return policy_load("SOCKSHARD_POLICY", text, &p, e);
 }
 
-static int judge_support(const char *text, struct policy_error *e)
-{
-	struct policy p = parsed(text);
-	int r = policy_supported("SOCKSHARD_POLICY", &p, e);
-
-	assert_int_equal(r, -ENOTSUP);
-	return r;
-}
-
 static void bad_policies_get_their_exact_message(void **state)
 {
 	(void)state;
 	assert_true(compare_list("tests/unit/bad_policies.txt", judge_text) >= 45);
-}
-
-static void what_is_not_built_yet_is_refused_with_its_place(void **state)
-{
-	struct policy p = parsed("80;udp/81=off;82,key=src,hold=3;83,stuck=0;"
-				 "84=handover;85=offset;86,key=cpu;87,key=random");
-	struct policy_error e = {"untouched"};
-
-	(void)state;
-	assert_true(compare_list("tests/unit/unsupported_policies.txt", judge_support) >= 5);
-	assert_int_equal(policy_supported("-p", &p, &e), 0);
-	assert_string_equal(e.text, "untouched");
 }
 
 /* A file of n bytes, as @PATH; the caller unlinks path + 1. */
@@ -399,7 +378,6 @@ int main(void)
 		cmocka_unit_test(a_text_over_the_limit_is_refused),
 		cmocka_unit_test(errors_stay_one_line_whatever_the_source_is_called),
 		cmocka_unit_test(bad_policies_get_their_exact_message),
-		cmocka_unit_test(what_is_not_built_yet_is_refused_with_its_place),
 		cmocka_unit_test(a_file_is_read_and_named_in_errors),
 	};
 

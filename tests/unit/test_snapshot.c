@@ -137,6 +137,36 @@ static void a_descriptor_is_closed_only_when_that_is_committed(void **state)
 	assert_int_equal(k->n_closing, 1); /* the next one looks whether it was done */
 }
 
+static void one_to_be_closed_late_is_closed_with_the_commit_after_that(void **state)
+{
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC), now = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	(void)state;
+	assert_true(fd >= 0 && now >= 0);
+	state_close_late(k, fd, snapshot_identity(fd));
+	state_close(k, now);
+	state_commit(k);
+	assert_true(fcntl(fd, F_GETFD) >= 0);
+	assert_int_equal(fcntl(now, F_GETFD), -1);
+	state_commit(k);
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
+}
+
+static void the_next_worker_closes_what_was_to_be_closed_late(void **state)
+{
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	(void)state;
+	assert_true(fd >= 0);
+	state_close_late(k, fd, snapshot_identity(fd));
+	state_commit(k);
+	next_worker();
+	assert_int_equal(k->n_closing, 1); /* restore() closes what is there */
+	assert_int_equal(k->closing[0].fd, fd);
+	assert_int_equal(k->closing[0].identity, snapshot_identity(fd));
+	close(fd);
+}
+
 static void a_number_used_again_has_another_identity(void **state)
 {
 	int fds[2], again[2];
@@ -165,6 +195,8 @@ int main(void)
 		TEST(what_was_forgotten_stays_forgotten),
 		TEST(a_commit_that_was_torn_does_no_harm),
 		TEST(a_descriptor_is_closed_only_when_that_is_committed),
+		TEST(one_to_be_closed_late_is_closed_with_the_commit_after_that),
+		TEST(the_next_worker_closes_what_was_to_be_closed_late),
 		TEST(a_number_used_again_has_another_identity),
 	};
 

@@ -1,0 +1,58 @@
+/* See receiver.h. */
+#include "receiver.h"
+
+#include "handover.h"
+#include "member.h"
+#include "nudge.h"
+
+static bool can_receive(const struct member *m, int group)
+{
+	return m->used && m->group == group && m->state == WIRE_LIVE && m->page.at &&
+	       member_takes(m) && m->deaf < DEAF_MAX && m->watch_at == NEVER;
+}
+
+bool receiver_exists(const struct keeper *k, int group)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (can_receive(&k->members[i], group))
+			return true;
+	return false;
+}
+
+/* The live shard with the fewest nudges before it. */
+int receiver_choose(const struct keeper *k, int group)
+{
+	unsigned fewest = 2; /* at a time: one that is served, one that waits */
+	int best = NONE;
+
+	for (int i = 0; i < k->member_top; i++) {
+		const struct member *m = &k->members[i];
+		unsigned n;
+
+		if (!can_receive(m, group) || handover_passes_over(k, i))
+			continue;
+		n = nudge_outstanding(k, i);
+		if (n < fewest) {
+			fewest = n;
+			best = i;
+		}
+	}
+	return best;
+}
+
+/* One that is only being looked at (a suspect, perhaps dying) may be able to again, or be replaced. */
+bool receiver_all_deaf(const struct keeper *k, int group)
+{
+	bool any = false;
+
+	for (int i = 0; i < k->member_top; i++) {
+		const struct member *m = &k->members[i];
+
+		if (!m->used || m->group != group || !member_takes(m))
+			continue;
+		if (m->deaf < DEAF_MAX)
+			return false;
+		any = true;
+	}
+	return any;
+}

@@ -1,0 +1,165 @@
+/* Who is taken for stuck: keeper and shards are made by hand, the clock and the queues are ours. */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <netinet/in.h>
+#include <string.h>
+
+#include "../../shim/keeper/snapshot.h"
+#include "../../shim/keeper/stuck.h"
+
+#define STUCK_MS 1000
+#define LOOK_MS  (STUCK_MS / 8)
+#define SHARDS   4
+
+static struct keeper *k;
+static struct wire_page pages[SHARDS];
+static unsigned queues[SHARDS];
+
+static int fake_queue(const struct sys *sys, int fd, unsigned *ret_waiting, unsigned *ret_backlog)
+{
+	(void)sys;
+	*ret_waiting = queues[-2 - fd]; /* no descriptors: nothing can be attached or probed */
+	*ret_backlog = 128;
+	return 0;
+}
+
+static int set_up(void **state)
+{
+	static struct os os;
+
+	(void)state;
+	memset(pages, 0, sizeof(pages));
+	memset(queues, 0, sizeof(queues));
+	os = *os_get();
+	os.queue = fake_queue;
+	k = snapshot_new(snapshot_make()); /* the ways that lead to a shard commit */
+	assert_non_null(k);
+	k->sys = sys_get();
+	k->os = &os;
+	k->now = 1000000;
+	k->listener = k->epoll = k->diag = NONE;
+	k->group_top = 1;
+	k->member_top = SHARDS;
+	k->groups[0] = (struct group){.used = true, .stuck_ms = STUCK_MS, .steered = true};
+	bucket_init(&k->groups[0].table);
+	k->groups[0].addr = (struct addr){.proto = IPPROTO_TCP, .family = AF_INET, .port = 1};
+	for (int i = 0; i < SHARDS; i++)
+		k->members[i] = (struct member){
+			.used = true, .slot = (uint32_t)i, .weight = 1, .fd = -2 - i,
+			.state = WIRE_LIVE, .watch_at = NEVER, .page.at = &pages[i]};
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	for (int i = 0; i < SHARDS; i++)
+		k->members[i].page.at = NULL;
+	snapshot_drop(k);
+	return 0;
+}
+
+static void accepts(int shard)
+{
+	pages[shard].word += WIRE_ONE;
+}
+
+static void time_passes(int64_t ms)
+{
+	k->now += ms;
+	stuck_on_time(k);
+}
+
+/* Looks that come in time, while the others accept and have nobody waiting. */
+static void others_work(int64_t ms)
+{
+	for (int64_t end = k->now + ms; k->now < end;) {
+		for (int i = 1; i < SHARDS; i++)
+			accepts(i);
+		time_passes(LOOK_MS);
+	}
+}
+
+static void first_accepts(void)
+{
+	time_passes(0);
+	for (int i = 0; i < SHARDS; i++)
+		accepts(i);
+	time_passes(LOOK_MS);
+}
+
+static void who_accepts_nothing_while_others_are_idle_is_stuck(void **state)
+{
+	(void)state;
+	first_accepts();
+	queues[0] = 3;
+	others_work(STUCK_MS - 2 * LOOK_MS);
+	assert_int_equal(k->members[0].state, WIRE_LIVE);
+	others_work(4 * LOOK_MS);
+	assert_int_equal(k->members[0].state, WIRE_STUCK);
+}
+
+static void who_is_as_slow_as_ever_is_not_stuck(void **state)
+{
+	(void)state;
+	first_accepts();
+	queues[0] = 3;
+	others_work(STUCK_MS - 2 * LOOK_MS);
+	for (int i = 0; i < 10; i++) { /* twice the time, if the others leave it in peace */
+		accepts(0);
+		others_work(STUCK_MS - LOOK_MS);
+	}
+	assert_true(k->members[0].usual_ms >= STUCK_MS - 2 * LOOK_MS);
+	accepts(0);
+	others_work(STUCK_MS * 3 / 2);
+	assert_int_equal(k->members[0].state, WIRE_LIVE);
+	others_work(STUCK_MS);
+	assert_int_equal(k->members[0].state, WIRE_STUCK);
+}
+
+static void one_that_accepted_long_ago_does_not_prove_that_others_are_idle(void **state)
+{
+	(void)state;
+	k->member_top = 2;
+	first_accepts();
+	queues[0] = 3;
+	time_passes(LOOK_MS);
+	accepts(1);
+	for (int i = 0; i < 10; i++)
+		time_passes(LOOK_MS);
+	assert_int_equal(k->members[0].state, WIRE_LIVE);
+}
+
+static void a_late_look_takes_off_what_it_is_late(void **state)
+{
+	(void)state;
+	first_accepts();
+	queues[0] = 3;
+	others_work(STUCK_MS / 2);
+	for (int i = 1; i < SHARDS; i++)
+		accepts(i);
+	time_passes(10 * STUCK_MS); /* the machine stood still */
+	assert_int_equal(k->members[0].state, WIRE_LIVE);
+	others_work(STUCK_MS / 4);
+	assert_int_equal(k->members[0].state, WIRE_LIVE);
+	others_work(STUCK_MS / 2);
+	assert_int_equal(k->members[0].state, WIRE_STUCK); /* and not from the beginning again */
+}
+
+#define STUCK_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		STUCK_TEST(who_accepts_nothing_while_others_are_idle_is_stuck),
+		STUCK_TEST(who_is_as_slow_as_ever_is_not_stuck),
+		STUCK_TEST(one_that_accepted_long_ago_does_not_prove_that_others_are_idle),
+		STUCK_TEST(a_late_look_takes_off_what_it_is_late),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
