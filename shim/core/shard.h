@@ -21,7 +21,7 @@ enum shard_state {
 
 enum shard_part { /* of this process in the socket, as the keeper knows it */
 	SHARD_NONE,    /* none: its parent has one */
-	SHARD_JOINER, /* it joined */
+	SHARD_JOINER,  /* it joined */
 	SHARD_CLAIMED, /* it accepts from it, and nobody else does */
 	SHARD_BESIDE,  /* it accepts from it, beside others */
 	SHARD_WAITS,   /* beside the process that joined, until that one accepts, if it ever does: a

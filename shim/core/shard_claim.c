@@ -147,53 +147,67 @@ static int join_again(const struct sys *sys, struct shard *s, struct shard *c, i
 	return 0;
 }
 
+struct plan {
+	enum wire_want want;
+	bool start, rejoins;
+	const struct shard_watches *watches;
+};
+
+/* On a connection to the keeper. 1: once more, on a new one, as the plan says now. */
+static int attempt(const struct sys *sys, struct shard *s, struct shard *c, int fd, struct plan *plan)
+{
+	struct wire_packet p;
+	int r;
+
+	memset(&p, 0, sizeof(p));
+	r = obtain(sys, c, fd, plan->want, &p);
+	if (r == -ENOENT && plan->rejoins && c != s && c->keeper.fd >= 0 &&
+	    geteuid() == c->keeper_uid) {
+		wire_close_fds(sys, &p);
+		plan->rejoins = false;
+		r = join_again(sys, s, c, fd);
+		return r == -EBADF ? 1 : r; /* another process has joined it meanwhile */
+	}
+	if (r == 0 && p.body.joined.made) {
+		r = plan->want == WIRE_WANT_OWN ? take_made(sys, s, &p, plan->watches) : -EPROTO;
+		if (r < 0) {
+			log_warn("fd %d: no socket of its own: %s", fd, strerror(-r));
+			(void)link_leave(sys, c, WIRE_CLOSED);
+			link_close(sys, c);
+			r = plan->want == WIRE_WANT_OWN ? 1 : r;
+			plan->want = WIRE_WANT_BESIDE;
+		}
+	}
+	if (r == 0) {
+		settle(sys, s, c, &p, part_of(plan->want, p.body.joined.why));
+		say(s, fd, &p.body.joined);
+	}
+	wire_close_fds(sys, &p);
+	return r;
+}
+
 int shard_claim(const struct sys *sys, struct shard *s, int fd, enum wire_want want,
                 const struct shard_watches *watches, bool start, bool rejoins)
 {
-	struct shard mine = *s, *c = &mine;
-	struct wire_packet p;
-	int r = 0;
+	struct plan plan = { want, start, rejoins, watches };
+	int r;
 
-	memset(&p, 0, sizeof(p));
-	if (s->owner == getpid() && s->keeper.fd >= 0) {
-		c = s;
-	} else {
+	do {
+		struct shard mine = *s;
+
+		if (s->owner == getpid() && s->keeper.fd >= 0) {
+			r = attempt(sys, s, s, fd, &plan);
+			continue;
+		}
 		mine.keeper.fd = -1;
 		atomic_store(&mine.busy, false);
-		r = link_open(sys, &mine, start);
-	}
-	if (r == 0)
-		r = obtain(sys, c, fd, want, &p);
-	if (r == -ENOENT && rejoins && c != s && c->keeper.fd >= 0 && geteuid() == c->keeper_uid) {
-		wire_close_fds(sys, &p);
-		r = join_again(sys, s, c, fd);
-		if (r == -EBADF) { /* another process has done so meanwhile */
-			link_close(sys, c);
-			return shard_claim(sys, s, fd, want, watches, start, false);
-		}
+		r = link_open(sys, &mine, plan.start);
 		if (r == 0)
-			return 0;
-	}
-	if (r == 0 && p.body.joined.made) {
-		r = want == WIRE_WANT_OWN ? take_made(sys, s, &p, watches) : -EPROTO;
-		if (r < 0) {
-			log_warn("fd %d: no socket of its own: %s", fd, strerror(-r));
-			wire_close_fds(sys, &p);
-			(void)link_leave(sys, c, WIRE_CLOSED);
-			link_close(sys, c);
-			return want == WIRE_WANT_BESIDE ? r : shard_claim(sys, s, fd, WIRE_WANT_BESIDE,
-			                                                  watches, start, false);
-		}
-	}
-	if (r < 0) {
-		wire_close_fds(sys, &p);
-		if (c != s)
-			link_close(sys, c);
-		return r;
-	}
-	settle(sys, s, c, &p, part_of(want, p.body.joined.why));
-	say(s, fd, &p.body.joined);
-	return 0;
+			r = attempt(sys, s, &mine, fd, &plan);
+		if (r != 0)
+			link_close(sys, &mine);
+	} while (r == 1);
+	return r;
 }
 
 enum wire_want shard_want(const struct sys *sys, const struct shard *s, int epfd,

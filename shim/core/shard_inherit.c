@@ -28,7 +28,9 @@ static const struct policy_rule *look(const struct sys *sys, int fd, struct addr
 	    !shard_examine(sys, fd, (struct sockaddr *)&ss, len, ret) || ret->proto != IPPROTO_TCP)
 		return NULL;
 	rule = policy_match(&init.policy, ret);
-	return rule && rule->mode == POLICY_BALANCE ? rule : NULL;
+	if (!rule || (rule->mode != POLICY_BALANCE && rule->mode != POLICY_HANDOVER))
+		return NULL;
+	return rule;
 }
 
 static void tag(int fd, uintptr_t mark)
@@ -134,6 +136,7 @@ static struct shard *enter(const struct sys *sys, int fd, const struct addr *a,
 		return NULL;
 	s->state = SHARD_PLAIN;
 	s->owner = 0;
+	s->mode = rule->mode;
 	s->key = rule->key;
 	s->hold_ms = (uint32_t)(rule->hold_ms >= 0 ? rule->hold_ms : POLICY_HOLD_MS);
 	s->stuck_ms = (uint32_t)(rule->stuck_ms >= 0 ? rule->stuck_ms : POLICY_STUCK_MS);

@@ -58,6 +58,14 @@ static bool awaits_anybody(const struct keeper *k, int group)
 	return false;
 }
 
+void nudge_adopted(struct keeper *k, int member)
+{
+	struct member *m = &k->members[member];
+
+	if (m->page.at && awaits_anybody(k, m->group))
+		page_nudged(&m->page, true);
+}
+
 static void nudge_all(struct keeper *k, int group, bool on)
 {
 	for (int i = 0; i < k->member_top; i++)
@@ -75,7 +83,8 @@ void nudge_end(struct keeper *k, int nudge)
 	 * resets the connection, is waiting for an answer. */
 	state_close_late(k, n->fd, n->cookie);
 	n->used = false;
-	if (n->member != NONE && m->used && m->page.at && nudge_outstanding(k, n->member) == 0)
+	if (n->member != NONE && m->used && m->page.at && nudge_outstanding(k, n->member) == 0 &&
+	    !awaits_anybody(k, m->group))
 		page_nudged(&m->page, false);
 	if (n->member == NONE && n->group != NONE && !awaits_anybody(k, n->group))
 		nudge_all(k, n->group, false);
@@ -364,7 +373,8 @@ void nudge_call_off(struct keeper *k, int member)
 {
 	struct member *m = &k->members[member];
 
-	if (m->page.at && nudge_outstanding(k, member) == 0 && nudge_pending(k, m->group) == 0)
+	if (m->page.at && nudge_outstanding(k, member) == 0 && nudge_pending(k, m->group) == 0 &&
+	    !awaits_anybody(k, m->group))
 		page_nudged(&m->page, false);
 }
 

@@ -58,6 +58,9 @@ void nudge_probe(struct keeper *k, int member);
  */
 int nudge_knock(struct keeper *k, const struct addr *addr);
 
+/** nudge_adopted - it has a new page: the nudge that is to wake it may be behind clients in its queue */
+void nudge_adopted(struct keeper *k, int member);
+
 /** nudge_wake_ghosts - let the siblings of one that rejoined notice that their keeper has ended */
 void nudge_wake_ghosts(struct keeper *k, int group);
 
