@@ -247,13 +247,13 @@ def whole(port, copies):
 
 
 def figure(what, connections, kills=0, missing=0, alone="-", note=""):
-    """A row of the table that `make chaos` ends with. kills: shards killed or stopped; missing: lost
-    connections; alone: lost with the option alone."""
+    """A row of the table that `make chaos` ends with. kills: shards killed or stopped; missing:
+    lost connections; alone: lost with the option alone."""
     if keeper_dies():
         before = _rows.get(what, (0, 0, 0))
         _rows[what] = (before[0] + connections, before[1] + kills, before[2] + missing, note)
     else:
-        print(f"| {what} | {connections} | {kills} | 0 | {missing} | {alone} | {note} |", flush=True)
+        print(f"| {what} | {connections} | {kills} | 0 | {missing} | {alone} | {note} |")
 
 
 # --- connections that wait
