@@ -350,7 +350,7 @@ int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 	if ((type == WIRE_HELLO) != (c->state == CONN_NEW))
 		return -EPROTO;
 	if (c->foreign && type != WIRE_HELLO && type != WIRE_CLAIM && type != WIRE_LEAVE &&
-	    type != WIRE_CLEAN_EXIT && type != WIRE_ASK && type != WIRE_TAKEN)
+	    type != WIRE_CLEAN_EXIT && type != WIRE_ASK && type != WIRE_TAKEN && type != WIRE_DEAF)
 		return -EPERM;
 	if (c->foreign && p->n_fds > 0 && type != WIRE_HELLO)
 		return -EPERM; /* a token allows to claim, not to send descriptors */

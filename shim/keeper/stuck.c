@@ -44,8 +44,8 @@ static void has_moved(struct keeper *k, struct member *m)
 	m->moved_at = m->accepted_at = k->now;
 }
 
-/* What has happened since the last look. A late one: the machine, or we, stood still meanwhile, and so
- * may the shard have, for no fault of its own. */
+/* What has happened since the last look. A late one: the machine, or we, stood still meanwhile, and
+ * so may the shard have, for no fault of its own. */
 static void look(struct keeper *k, int member, int64_t late_ms)
 {
 	struct member *m = &k->members[member];
@@ -65,8 +65,8 @@ static void look(struct keeper *k, int member, int64_t late_ms)
 		m->moved_at = k->now;
 }
 
-/* Longer than stuck=, and than twice what it has been seen to take and go on: else four that are busy,
- * each with a second for a client, are taken for stuck as soon as one of them has none waiting. */
+/* Longer than stuck=, and than twice what it has been seen to take and go on: else of four that are
+ * busy, each with a second for a client, those with a queue are stuck as soon as one has none. */
 static bool stands_still(const struct keeper *k, const struct member *m)
 {
 	int64_t still = k->now - m->moved_at;

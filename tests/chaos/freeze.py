@@ -47,8 +47,8 @@ def frozen(times, seconds, stuck_ms, slow_ms):
     check(len(slow) <= sum(map(len, accepted)), slow)
     whole(PORT, COPIES)
     figure(f"one of four stopped for {seconds} s", result["total"], times, 0,
-           note=f"{len(slow)} slower than {slow_ms / 1000:g} s, of {sum(map(len, accepted))} accepted "
-                "by the stopped")
+           note=f"{len(slow)} slower than {slow_ms / 1000:g} s, of {sum(map(len, accepted))} "
+                "accepted by the stopped")
     stop(launcher, PORT)
 
 

@@ -528,6 +528,10 @@ static int claims_with_descriptor(const uint8_t token[WIRE_TOKEN])
 	r = ask(fd, &p);
 	printf("CLAIM: %s\n", r == 0 ? "accepted" : "refused");
 	bad += r != 0;
+	p = packet(WIRE_DEAF); /* a worker of another user that installs a filter */
+	r = ask(fd, &p);
+	printf("DEAF: %s\n", r == 0 ? "accepted" : "refused");
+	bad += r != 0;
 	p = packet(WIRE_ASK);
 	p.fds[0] = open("/dev/null", O_RDWR);
 	p.n_fds = 1;

@@ -111,6 +111,44 @@ def all_four_and_the_keeper_killed_with_queues():
     all_four_killed(keeper_too=True)
 
 
+@test(90)
+def the_whole_keeper_killed_with_the_queue_of_a_dead_shard():
+    """Worker and vault at once: what only they held is reset, exactly that; the others serve on, and
+    the next keeper steers them."""
+    launcher = run(4, *argv("level"))
+    pids = {slot: s["pid"] for slot, s in until_live(4, PORT).items()}
+    for pid in pids.values():
+        freeze_all(pid)
+    clients = [connect() for _ in range(100)]
+    until(10, "100 in the queues", lambda: sum(queue(s, PORT) for s in pids) == 100)
+    held = queue(0, PORT)
+    launcher.signal(signal.SIGSTOP)
+    os.kill(pids[0], signal.SIGKILL)
+    gone(0)
+    keeper = status()["keeper"]
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in (keeper["vault"], keeper["pid"]):
+            os.kill(pid, number)
+    for slot in (1, 2, 3):
+        os.kill(pids[slot], signal.SIGCONT)
+    missing = 0
+    for client in clients:
+        try:
+            check(client.answer()[1] != "0")
+        except Failure as failure:
+            check("reset" in str(failure), failure)
+            missing += 1
+    print(f"{held} of 100 waited at the dead one, {missing} lost")
+    check(missing == held, missing, "lost,", held, "waited at the dead shard")
+    launcher.signal(signal.SIGCONT)
+    launcher.says("the keeper is back")
+    whole(PORT, 4)
+    check({s: p for s, p in live_pids(PORT).items() if s} == {s: pids[s] for s in (1, 2, 3)})
+    figure("dead shard's queue, worker and vault killed at once", len(clients), 1, missing,
+           note=f"{held} waited where only the keeper held the socket; all four steered again")
+    stop(launcher, PORT)
+
+
 def with_lib_die(when, file, copies=4, mode="level", *words):
     env = {"LD_PRELOAD": helper("chaos/lib_die"), "CHAOS_DIE": when, "CHAOS_DIE_FILE": file}
     return run(copies, *argv(mode, *words), env=env)

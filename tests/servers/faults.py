@@ -386,6 +386,8 @@ def the_launcher_keeps_its_connection_when_the_worker_dies_and_makes_another_whe
     launcher.says("the keeper is back")
     check(status()["keeper"]["vault"] != second["vault"], status())
     load.end("both killed at once")
+    until(10, "all steered again", lambda: (g := group(port))["steered"] and len(live(port)) == SHARDS
+          and all(s["buckets"] for s in live(port).values()))
     stop(launcher, port)
 
 

@@ -59,10 +59,10 @@ def socket_inodes(pid):
 _LISTEN = 10
 
 
-def accepted_by(pid, port):
+def accepted_by(pid, port, looks=3):
     """(family, client's port) of all connections a stopped process has accepted on a port."""
     ends, inodes = {}, socket_inodes(pid)
-    for _ in range(3):  # a table that changes while it is read may leave out a line
+    for _ in range(looks):  # a table that changes while it is read may leave out a line
         table = tcp_sockets()
         for inode in inodes & set(table):
             state, local, remote, _ = table[inode]
@@ -103,6 +103,7 @@ class Death:
         self.at = time.monotonic_ns()
         self.own = accepted_by(pid, port)
         self.queued = queued_at(pid, port)
+        self.killed = time.monotonic_ns()
         os.kill(pid, signal.SIGKILL)
 
 
@@ -247,13 +248,13 @@ def whole(port, copies):
 
 
 def figure(what, connections, kills=0, missing=0, alone="-", note=""):
-    """A row of the table that `make chaos` ends with. kills: shards killed or stopped; missing: lost
-    connections; alone: lost with the option alone."""
+    """A row of the table that `make chaos` ends with. kills: shards killed or stopped; missing:
+    lost connections; alone: lost with the option alone."""
     if keeper_dies():
         before = _rows.get(what, (0, 0, 0))
         _rows[what] = (before[0] + connections, before[1] + kills, before[2] + missing, note)
     else:
-        print(f"| {what} | {connections} | {kills} | 0 | {missing} | {alone} | {note} |", flush=True)
+        print(f"| {what} | {connections} | {kills} | 0 | {missing} | {alone} | {note} |")
 
 
 # --- connections that wait
