@@ -369,7 +369,8 @@ static void check_bytes(const uint8_t *data, size_t size)
 		memcpy(copy, &head, sizeof(head));
 		if (wire_check(copy, size, &p) == 0) {
 			require(head.type != 0 && head.type < WIRE_TYPES && size <= WIRE_MAX);
-			require(size - sizeof(head) >= (size_t)wire_body_size(head.type));
+			for (size_t b = size - sizeof(head); b < (size_t)wire_body_size(head.type); b++)
+				require(p.body.bytes[b] == 0); /* fields that its sender does not know */
 		}
 	}
 	free(copy);

@@ -137,7 +137,10 @@ def scenario(point, nth, port):
         return json.loads(call(COMMAND, "status", "--json", env=env)[1])
 
     def descriptors():
-        return len(os.listdir(f"/proc/{look()['keeper']['pid']}/fd"))
+        try:
+            return len(os.listdir(f"/proc/{look()['keeper']['pid']}/fd"))
+        except OSError:  # the worker may be killed at the end of the very question
+            return 0
 
     until(10, "a keeper", lambda: look()["keeper"])
     opener, listener, token = open_listener(name, port)
