@@ -78,9 +78,14 @@ static void slot(FILE *to, const struct wire_status_slot *s)
 	named(to, "state", status_state(s->state));
 	fprintf(to,
 		",\"weight\":%" PRIu32 ",\"buckets\":%" PRIu32 ",\"queue\":%" PRIu32
-		",\"accepted\":%" PRIu64 ",\"given\":%" PRIu64 ",\"supervised\":%s}",
+		",\"accepted\":%" PRIu64 ",\"given\":%" PRIu64 ",\"supervised\":%s",
 		s->weight, s->buckets, s->queue, s->accepted, s->given,
 		s->supervised ? "true" : "false");
+	if (s->parent == 0)
+		fputs(",\"parent\":null", to);
+	else
+		fprintf(to, ",\"parent\":%" PRIu32, s->parent);
+	fprintf(to, ",\"owners\":%" PRIu32 "}", s->owners);
 }
 
 static void group(FILE *to, const struct status_group *g)

@@ -19,10 +19,16 @@ static void slots(FILE *to, const struct status_group *g)
 
 		fprintf(to,
 			"  %4" PRIu32 "  %8" PRIu32 "  %3" PRIu32 "  %-8s  %6" PRIu32 "  %7" PRIu32
-			"  %4.0f%%  %5" PRIu32 "  %12" PRIu64 "  %8" PRIu64 "%s\n",
+			"  %4.0f%%  %5" PRIu32 "  %12" PRIu64 "  %8" PRIu64,
 			s->slot, s->pid, s->generation, status_state(s->state), s->weight,
-			s->buckets, share, s->queue, s->accepted, s->given,
-			s->supervised ? "" : "  unsupervised");
+			s->buckets, share, s->queue, s->accepted, s->given);
+		if (s->parent != 0)
+			fprintf(to, "  worker of %" PRIu32, s->parent);
+		else if (!s->supervised)
+			fputs("  unsupervised", to);
+		if (s->owners > 1)
+			fprintf(to, "  %" PRIu32 " processes accept", s->owners);
+		fputc('\n', to);
 	}
 }
 

@@ -184,7 +184,7 @@ static void do_connect(void)
 /* A right message of a type, as far as there is one. */
 static void fill(struct wire_packet *p, const struct addr *a, uint8_t choice, int fd)
 {
-	const struct member *held = &keeper->members[choice % 4];
+	struct member *held = &keeper->members[choice % 4];
 	socklen_t len = sizeof(p->body.join.cookie);
 
 	switch (p->head.type) {
@@ -211,8 +211,16 @@ static void fill(struct wire_packet *p, const struct addr *a, uint8_t choice, in
 		p->body.leave.action = WIRE_CLOSED + choice % 6;
 		break;
 	case WIRE_CLAIM:
-		if (held->used)
-			memcpy(p->body.claim.token, held->token, WIRE_TOKEN);
+		p->body.claim.want = (choice >> 2) % (WIRE_WANT_HOLD + 2);
+		if (!held->used)
+			break;
+		if (choice & 64 && held->page.at) /* whoever has the page may touch it at any time */
+			atomic_store(&held->page.at->claimed, choice & 3);
+		memcpy(p->body.claim.token, held->token, WIRE_TOKEN);
+		if (choice & 128 && fd < 0) { /* the very socket, as after an exec */
+			p->body.claim.cookie = held->cookie;
+			p->fds[p->n_fds++] = fcntl(held->fd, F_DUPFD_CLOEXEC, 0);
+		}
 		break;
 	case WIRE_REGISTER:
 		p->body.reg.group[0] = (char)('a' + (choice >> 6));
@@ -361,7 +369,8 @@ static void check_bytes(const uint8_t *data, size_t size)
 		memcpy(copy, &head, sizeof(head));
 		if (wire_check(copy, size, &p) == 0) {
 			require(head.type != 0 && head.type < WIRE_TYPES && size <= WIRE_MAX);
-			require(size - sizeof(head) >= (size_t)wire_body_size(head.type));
+			for (size_t b = size - sizeof(head); b < (size_t)wire_body_size(head.type); b++)
+				require(p.body.bytes[b] == 0); /* fields that its sender does not know */
 		}
 	}
 	free(copy);

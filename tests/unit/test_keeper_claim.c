@@ -3,6 +3,7 @@
 #include "keeper_fixture.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <netinet/tcp.h>
 #include <stdatomic.h>
@@ -688,6 +689,180 @@ static void a_listener_without_a_legacy_joins_as_it_is(void **state)
 	shard_close(&s);
 }
 
+/* --- a worker that is a process: its connection and its life are two things */
+
+struct process {
+	pid_t pid;
+	int orders; /* 'c': close the connection, 's': the socket, 'b': claim again, beside */
+	int answers;
+};
+
+static void process_main(const struct opener *o, int orders, int answers)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	struct wire_claim what = by_token(&o->s.joined, WIRE_WANT_OWN);
+	struct worker w = { .c = connect_as(WIRE_SHARD, pidfd) };
+	char order;
+
+	close(o->s.c.fd);
+	if (claim_on(&w.c, &what, -1, &w) != 0 || write(answers, "", 1) != 1)
+		_exit(1);
+	while (read(orders, &order, 1) == 1) {
+		what.want = WIRE_WANT_BESIDE;
+		if (order == 'c')
+			close(w.c.fd);
+		else if (order == 's')
+			close(o->s.fd);
+		else if (order == 'b')
+			w.c = connect_as(WIRE_SHARD, pidfd);
+		if ((order == 'b' && claim_on(&w.c, &what, -1, &w) != 0) || write(answers, "", 1) != 1)
+			_exit(1);
+	}
+	_exit(0);
+}
+
+static struct process process_up(const struct opener *o)
+{
+	int orders[2], answers[2];
+	struct process p;
+	char byte;
+
+	assert_return_code(pipe(orders), errno);
+	assert_return_code(pipe(answers), errno);
+	p.pid = fork();
+	if (p.pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(control.fd);
+		close(orders[1]);
+		close(answers[0]);
+		process_main(o, orders[0], answers[1]);
+	}
+	assert_return_code(p.pid, errno);
+	close(orders[0]);
+	close(answers[1]);
+	p.orders = orders[1];
+	p.answers = answers[0];
+	assert_int_equal(read(p.answers, &byte, 1), 1);
+	return p;
+}
+
+static void process_order(struct process *p, char order)
+{
+	char byte;
+
+	assert_int_equal(write(p->orders, &order, 1), 1);
+	assert_int_equal(read(p->answers, &byte, 1), 1);
+}
+
+static void process_end(struct process *p)
+{
+	close(p->orders);
+	close(p->answers);
+	assert_int_equal(waitpid(p->pid, NULL, 0), p->pid);
+}
+
+static void a_claimant_that_lost_connection_and_socket_leaves_it_to_who_holds_it(void **state)
+{
+	struct opener o = opener_up();
+	struct process one = process_up(&o);
+	struct worker two;
+
+	(void)state;
+	process_order(&one, 's');
+	process_order(&one, 'c');
+	await(state_of(0) == WIRE_EMPTY);
+	two = worker_of(&o.s.joined, WIRE_WANT_OWN);
+	assert_int_equal(two.joined.made, 0);
+	process_end(&one);
+	assert_int_equal(state_of(0), WIRE_LIVE);
+	worker_close(&two);
+	opener_close(&o);
+}
+
+static void a_worker_has_the_process_that_opened_the_socket_as_its_parent(void **state)
+{
+	struct opener o = opener_up();
+	struct process one = process_up(&o), two = process_up(&o);
+	struct view v = look();
+
+	(void)state;
+	assert_int_equal(v.slots, 2);
+	assert_int_equal(v.slot[0].pid, one.pid);
+	assert_int_equal(v.slot[1].pid, two.pid);
+	assert_int_equal(v.slot[0].parent, getpid());
+	assert_int_equal(v.slot[1].parent, getpid());
+	process_end(&two);
+	process_end(&one);
+	await(state_of(0) == WIRE_EMPTY);
+	opener_close(&o);
+}
+
+static void a_claimant_that_comes_back_after_losing_its_connection_is_it_still(void **state)
+{
+	struct opener o = opener_up();
+	struct process one = process_up(&o);
+	struct worker two;
+
+	(void)state;
+	process_order(&one, 'c');
+	process_order(&one, 'b');
+	assert_int_equal(look().slot[0].owners, 1);
+	assert_int_equal(claimed(o.page), WIRE_BY_CLAIM);
+	two = worker_of(&o.s.joined, WIRE_WANT_OWN);
+	assert_int_equal(two.joined.made, 1);
+	worker_close(&two);
+	process_end(&one);
+	await(state_of(0) == WIRE_EMPTY);
+	opener_close(&o);
+}
+
+/* --- a keeper that lacks the right to low ports */
+
+#define LOW_PORT 81
+
+static bool low_ports(bool allowed)
+{
+	struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &head, data) == -1)
+		return false;
+	if (allowed)
+		data[0].effective |= 1u << CAP_NET_BIND_SERVICE;
+	else
+		data[0].effective &= ~(1u << CAP_NET_BIND_SERVICE);
+	return syscall(SYS_capset, &head, data) == 0;
+}
+
+static int keeper_without_right(void **state)
+{
+	(void)low_ports(false);
+	(void)keeper_up(state);
+	(void)low_ports(true);
+	port = LOW_PORT;
+	return 0;
+}
+
+static void without_the_right_to_a_low_port_the_socket_stays_shared(void **state)
+{
+	struct opener o;
+	struct worker one, two;
+
+	(void)state;
+	if (!low_ports(true))
+		skip();
+	o = opener_up();
+	one = worker_of(&o.s.joined, WIRE_WANT_OWN);
+	two = worker_of(&o.s.joined, WIRE_WANT_OWN);
+	assert_int_equal(two.joined.made, 0);
+	assert_int_equal(two.joined.why, -EACCES);
+	assert_string_equal(two.joined.option, "");
+	assert_int_equal(look().slots, 1);
+	worker_close(&two);
+	worker_close(&one);
+	opener_close(&o);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -712,6 +887,12 @@ int main(void)
 		KEEPER_TEST(workers_of_a_made_socket_can_claim_that),
 		KEEPER_TEST(another_users_worker_gets_a_socket_by_its_token),
 		KEEPER_TEST(a_listener_without_a_legacy_joins_as_it_is),
+		KEEPER_TEST(a_claimant_that_lost_connection_and_socket_leaves_it_to_who_holds_it),
+		KEEPER_TEST(a_worker_has_the_process_that_opened_the_socket_as_its_parent),
+		KEEPER_TEST(a_claimant_that_comes_back_after_losing_its_connection_is_it_still),
+		cmocka_unit_test_setup_teardown(
+			without_the_right_to_a_low_port_the_socket_stays_shared,
+			keeper_without_right, keeper_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,6 +46,7 @@ static struct wire_packet slot(uint32_t number, uint32_t generation)
 	p.body.status_slot.buckets = 64;
 	p.body.status_slot.accepted = 1000;
 	p.body.status_slot.supervised = 1;
+	p.body.status_slot.owners = 1;
 	return p;
 }
 
@@ -119,7 +120,29 @@ static void the_json_has_the_published_form(void **state)
 		   "\"key\":\"flow\",\"steered\":true,\"buckets\":256,\"lost\":0,\"strangers\":[],"
 		   "\"slots\":[{\"slot\":0,\"pid\":10,\"generation\":1,\"state\":\"live\","
 		   "\"weight\":1,\"buckets\":64,\"queue\":0,\"accepted\":1000,\"given\":0,"
-		   "\"supervised\":true}]}]}\n");
+		   "\"supervised\":true,\"parent\":null,\"owners\":1}]}]}\n");
+	status_free(&s);
+}
+
+static void a_worker_is_shown_with_its_parent(void **state)
+{
+	struct wire_packet p = slot(1, 1);
+	struct status s = begin();
+	char *text;
+
+	(void)state;
+	p.body.status_slot.parent = 4711;
+	p.body.status_slot.owners = 3;
+	p.body.status_slot.supervised = 0;
+	add(&s, group("x", IPPROTO_TCP, 8080));
+	add(&s, p);
+	text = written(status_json, &s);
+	assert_non_null(strstr(text, "\"supervised\":false,\"parent\":4711,\"owners\":3}"));
+	free(text);
+	text = written(status_table, &s);
+	assert_non_null(strstr(text, "  worker of 4711  3 processes accept\n"));
+	assert_null(strstr(text, "unsupervised"));
+	free(text);
 	status_free(&s);
 }
 
@@ -249,6 +272,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(without_a_keeper_the_json_says_so),
 		cmocka_unit_test(the_json_has_the_published_form),
+		cmocka_unit_test(a_worker_is_shown_with_its_parent),
 		cmocka_unit_test(strangers_are_objects_with_a_safe_name),
 		cmocka_unit_test(half_a_character_is_not_passed_on),
 		cmocka_unit_test(slots_are_sorted_and_belong_to_the_group_before_them),
