@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""Fork servers that reload, grow, shrink, change their binary and lose workers, under load: no client
+sees a failure but those whose connection a killed worker had accepted. Printed beside it: what the
+same server does to its clients without us."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+from load import *
+from forkservers import *
+
+PORT = 8080
+BOTH = "plain user"
+TIMES = pick(20, 4)
+SECONDS = pick(20, 4)
+
+
+@contextlib.contextmanager
+def load(port=PORT):
+    """Clients at work; the result is in the dict once they have ended."""
+    result = {}
+    clients = Load(port, mode="http", clients=32)
+    time.sleep(0.2)  # every reload meets connections in all states
+    yield result
+    time.sleep(0.5)
+    clients.stop()
+    result.update(clients.result())
+    result["failures"] = clients.failures()
+
+
+def tell(what, result):
+    print(f"{what}: {result['total']} connections, failed: {failed(result) or 0}, "
+          f"p99 {result['p99_ms']} ms, max {result['max_ms']} ms", flush=True)
+
+
+def none_failed(what, configured, change, *, beside=None, n=WORKERS):
+    """change(server) under load: with us nothing fails, and n workers have a socket each in the end.
+    beside: the server without us whose failures are told; the same one in the long form."""
+    if beside or LONG:
+        server = (beside or configured)(PORT + 1).start(with_us=False)
+        with load(server.port) as result:
+            change(server)
+        tell(f"{what}, without sockshard", result)
+        end(server)
+    server = configured(PORT).start(with_us=True)
+    settled(server)
+    with load() as result:
+        change(server)
+    tell(f"{what}, with sockshard", result)
+    check(not failed(result), what, failed(result), result["failures"][:5])
+    settled(server, n)
+    server.answered(500)
+    end(server)
+    check(not listeners(PORT), "somebody still listens:", listeners(PORT))
+
+
+def end(server):
+    """The master may be another process by now."""
+    with open(f"{server.where}/pid") as file:
+        pid = int(file.read())
+    os.kill(pid, signal.SIGTERM)
+    until(20, f"a free port {server.port}", lambda: refuses(server.port))
+    until(10, f"the end of {pid}", lambda: ended(pid))
+
+
+def master(server):
+    """Its pid file says who it is; None while there is none."""
+    try:
+        with open(f"{server.where}/pid") as file:
+            return int(file.read())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def settled(server, n=WORKERS, without=()):
+    """n workers of now, none of them of before, with a socket each"""
+
+    def workers():
+        found = children(master(server)) if master(server) else set()
+        good = len(found) == n and not found & set(without) and own_sockets(server.port, found)
+        return found if good else None
+
+    return until(30, f"{n} workers with a socket each", workers)
+
+
+def renewed(server, before, n=WORKERS):
+    """n workers, none of before: and those have ended"""
+
+    def workers():
+        found = children(master(server))
+        return len(found) == n and not found & before and all(map(ended, before))
+
+    until(60, f"{n} new workers instead of {before}", workers)
+
+
+def signals(number, times, n=WORKERS):
+    """A change: a signal to the master, until all workers are new, several times"""
+
+    def change(server):
+        for _ in range(times):
+            before = children(master(server))
+            os.kill(master(server), number)
+            renewed(server, before, n)
+
+    return change
+
+
+# --- nginx
+
+
+def reuseport(port):
+    return nginx(port, listen="reuseport")
+
+
+@test(120, BOTH)
+def nginx_reloads():
+    none_failed(f"nginx, {TIMES} reloads", nginx, signals(signal.SIGHUP, TIMES),
+                beside=reuseport)
+
+
+@test(120, BOTH)
+def nginx_with_fewer_workers():
+    def shrink(server):
+        before = children(master(server))
+        listen = "reuseport" if server.port != PORT else ""
+        nginx(server.port, workers=2, where=server.where, listen=listen)
+        os.kill(master(server), signal.SIGHUP)
+        renewed(server, before, 2)
+        if server.port == PORT:
+            settled(server, 2)
+
+    none_failed("nginx, 4 workers -> 2", nginx, shrink, beside=reuseport, n=2)
+
+
+@test(120, BOTH)
+def nginx_gets_a_new_binary():
+    def upgrade(server):
+        for _ in range(pick(5, 1)):
+            old = master(server)
+            os.kill(old, signal.SIGUSR2)
+            new = until(20, "a new master", lambda: master(server) not in (None, old)
+                        and master(server))
+            until(20, "its workers", lambda: len(children(new)) == WORKERS)
+            time.sleep(0.3)
+            before = children(old) - {new}
+            os.kill(old, signal.SIGWINCH)
+            until(30, "the end of the old workers", lambda: all(map(ended, before)))
+            time.sleep(0.3)
+            os.kill(old, signal.SIGQUIT)
+            until(20, "the end of the old master", lambda: ended(old))
+
+    none_failed("nginx, new binary", nginx, upgrade, beside=reuseport)
+
+
+# --- gunicorn
+
+
+@test(120, BOTH)
+def gunicorn_hup():
+    none_failed(f"gunicorn, {TIMES} times HUP", gunicorn, signals(signal.SIGHUP, TIMES))
+
+
+@test(120, BOTH)
+def gunicorn_grows_and_shrinks():
+    def scale(server):
+        pid = master(server)
+        for number, n in ((signal.SIGTTIN, 5), (signal.SIGTTIN, 6), (signal.SIGTTOU, 5),
+                          (signal.SIGTTOU, 4), (signal.SIGTTOU, 3), (signal.SIGTTIN, 4)):
+            os.kill(pid, number)
+            if server.port == PORT:
+                settled(server, n)
+            else:
+                until(20, f"{n} workers", lambda: len(children(pid)) == n)
+
+    none_failed("gunicorn, TTIN and TTOU", gunicorn, scale)
+
+
+@test(120, BOTH)
+def gunicorn_usr2():
+    def upgrade(server):
+        old = master(server)
+        os.kill(old, signal.SIGUSR2)
+        second = f"{server.where}/pid.2"
+        until(20, "a second pid file", lambda: os.path.exists(second) and os.path.getsize(second))
+        with open(second) as file:
+            new = int(file.read())
+        until(20, "its workers", lambda: len(children(new)) == WORKERS)
+        time.sleep(0.5)
+        os.kill(old, signal.SIGTERM)
+        until(30, "the end of the old master", lambda: ended(old))
+        until(10, "its pid file", lambda: master(server) == new)
+
+    none_failed("gunicorn, USR2 and TERM", gunicorn, upgrade)
+
+
+@test(120, BOTH)
+def gunicorn_max_requests():
+    def wait(server):
+        before = children(master(server))
+        time.sleep(SECONDS)
+        check(not before & children(master(server)), "no worker has come to its end")
+
+    none_failed("gunicorn, max_requests 50",
+                lambda port: gunicorn(port, more=["--max-requests", 50]), wait)
+
+
+# --- apache, uwsgi
+
+
+@test(120, BOTH)
+def apache_prefork_graceful():
+    none_failed(f"apache prefork, {TIMES} times graceful", apache_prefork,
+                signals(signal.SIGUSR1, TIMES))
+
+
+@test(120, BOTH)
+def apache_event_graceful():
+    none_failed(f"apache event, {TIMES} times graceful", apache_event,
+                signals(signal.SIGUSR1, TIMES))
+
+
+@test(120, BOTH)
+def uwsgi_hup():
+    """It becomes itself anew by exec, with the listener."""
+    none_failed(f"uwsgi, {TIMES} times HUP", uwsgi, signals(signal.SIGHUP, TIMES),
+                beside=uwsgi)
+
+
+# --- a worker's death
+
+
+def killed(server):
+    """Only what a killed worker had accepted is lost."""
+    server.start(with_us=True)
+    settled(server)
+    deaths = []
+    with load() as result:
+        for _ in range(pick(20, 5)):
+            workers = settled(server)
+            deaths.append(Death(random.choice(sorted(workers)), PORT))
+            settled(server, without={deaths[-1].pid})
+    tell(f"{server.argv[0]}, {len(deaths)} workers killed", result)
+    unexplained = lost(result["failures"], deaths)
+    print("accepted by the dead:", sum(len(d.own) for d in deaths), "lost besides:", len(unexplained))
+    check(not unexplained, unexplained[:5])
+    end(server)
+
+
+@test(120, BOTH)
+def nginx_worker_killed():
+    killed(nginx(PORT))
+
+
+@test(120, BOTH)
+def gunicorn_worker_killed():
+    killed(gunicorn(PORT))
+
+
+@test(120, BOTH)
+def php_fpm_worker_killed():
+    killed(php_fpm(PORT))
+
+
+main()

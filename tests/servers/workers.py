@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Servers that bind once and fork: each worker has a listening socket, and a share of the connections,
+of its own; and those that cannot stay as they are, and say so. Shares are max/mean; the figure without
+sockshard is of the same server in the same run."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+from forkservers import *
+
+PORT = 8080
+LONG = os.environ.get("CHAOS") == "long"  # 20,000 connections, as published
+CONNECTIONS = 20000 if LONG else 6000  # of 4 workers: 1.10 is 4.5 standard deviations of chance
+EVEN = 1.10
+BOTH = "plain user"
+
+
+def told(counts):
+    return f"{unevenness(counts):.3f} {sorted(counts.values(), reverse=True)}"
+
+
+def beside(configured, n=CONNECTIONS):
+    """The same without us, on another port."""
+    server = configured(PORT + 1).start(with_us=False)
+    until(20, f"{WORKERS} workers", lambda: len(children(server.pid)) == WORKERS)
+    server.answered(200)  # all have begun
+    busy, calm = server.answered(n), server.answered(n // 2, at_a_time=1)
+    server.stop()
+    print("max/mean without sockshard:", told(busy))
+    print("   ... with one at a time: ", told(calm))
+
+
+def own_queues(configured):
+    """One listening socket for each worker, even shares, and a free port in the end."""
+    beside(configured)
+    server = configured(PORT).start(with_us=True)
+    workers = until(20, f"{WORKERS} workers with a socket each", lambda: settled(server))
+    counts = server.answered(CONNECTIONS)
+    print("max/mean with sockshard:   ", told(counts))
+    check(set(counts) == workers, f"{sorted(counts)} answered, the workers are {sorted(workers)}")
+    check(unevenness(counts) <= EVEN, f"shares are not even: {told(counts)}")
+    check(own_sockets(PORT, workers), "sockets are not the workers' own:", listeners(PORT))
+    server.stop()
+    check(not listeners(PORT), "somebody still listens:", listeners(PORT))
+
+
+def settled(server):
+    workers = children(server.pid)
+    return workers if len(workers) == WORKERS and own_sockets(PORT, workers) else None
+
+
+def stays_shared(configured, reason, n=CONNECTIONS):
+    """One queue for all, every connection answered, and one line of each worker says why."""
+    server = configured(PORT).start(with_us=True, env={"SOCKSHARD_LOG": "info"})
+    until(20, f"{WORKERS} workers", lambda: len(children(server.pid)) == WORKERS)
+    counts = server.answered(n)
+    print("max/mean, shared:", told(counts))
+    check(len(listeners(PORT)) == 1, "not one socket:", listeners(PORT))
+    if reason:
+        server.process.says(reason, forks=True)
+    server.stop()
+
+
+@test(120, BOTH)
+def nginx_workers():
+    own_queues(nginx)
+
+
+@test(120, BOTH)
+def gunicorn_sync():
+    own_queues(gunicorn)
+
+
+@test(120, BOTH)
+def gunicorn_gthread():
+    own_queues(gthread)
+
+
+@test(120, BOTH)
+def uwsgi_processes():
+    own_queues(uwsgi)
+
+
+@test(120, BOTH)
+def apache_prefork_servers():
+    own_queues(apache_prefork)
+
+
+@test(120, BOTH)
+def apache_event_servers():
+    own_queues(apache_event)
+
+
+@test(120, BOTH)
+def php_fpm_static():
+    own_queues(php_fpm)
+
+
+@test(120, BOTH)
+def unicorn_workers():
+    own_queues(unicorn)
+
+
+@test(120, BOTH)
+def node_cluster_none():
+    own_queues(node_cluster)
+
+
+LOCK = r"sockshard: .*(serialised|serialized|lock between)"
+
+
+@test(60, BOTH)
+def uwsgi_behind_a_lock():
+    stays_shared(uwsgi_thunder_lock, LOCK)
+
+
+@test(60, BOTH)
+def apache_prefork_with_two_ports():
+    """Its accept mutex: who holds it watches both."""
+    stays_shared(lambda port: apache(port, "prefork", [port + 10]), LOCK)
+
+
+@test(60, BOTH)
+def php_fpm_with_a_watching_master():
+    """pm = ondemand: the master waits for events and forks who accepts."""
+    server = php_fpm_ondemand(PORT).start(with_us=True)
+    server.answered(200)
+    stays = lambda: len(children(server.pid)) == WORKERS  # noqa: E731
+    until(10, f"{WORKERS} workers", lambda: server.answered(200) and stays())
+    counts = server.answered(CONNECTIONS)
+    print("max/mean, shared:", told(counts))
+    check(len(listeners(PORT)) == 1, "not one socket:", listeners(PORT))
+    server.stop()
+
+
+@test(60, BOTH)
+def workers_shared():
+    """SOCKSHARD_WORKERS=shared"""
+    server = nginx(PORT).start(with_us=True, env={"SOCKSHARD_WORKERS": "shared"})
+    until(20, f"{WORKERS} workers", lambda: len(children(server.pid)) == WORKERS)
+    print("max/mean, shared:", told(server.answered(CONNECTIONS)))
+    check(len(listeners(PORT)) == 1, "not one socket:", listeners(PORT))
+    server.stop()
+
+
+@test(120)
+def copies_that_fork():
+    """`run -n 2` of a server with two workers: four queues."""
+    server = gunicorn(PORT, workers=2)
+    server.argv[server.argv.index("-p") + 1] = f"{server.where}/pid{{slot}}"
+    launcher = run(2, *server.argv, env=server.env)
+    masters = until(20, "two masters", lambda: len(children(launcher.pid)) == 2
+                    and children(launcher.pid))
+    workers = until(20, "four workers", lambda: len(of(masters)) == 4 and of(masters))
+    until(20, "a socket each", lambda: own_sockets(PORT, workers))
+    counts = server.answered(CONNECTIONS)
+    print("max/mean with sockshard:", told(counts))
+    check(unevenness(counts) <= EVEN, f"shares are not even: {told(counts)}")
+    stop(launcher, PORT)
+
+
+def of(masters):
+    return set().union(*(children(pid) for pid in masters))
+
+
+main()
