@@ -55,7 +55,7 @@ static enum ownership ownership(const struct keeper *k, int member, bool *ret_cl
 			best = o;
 			*ret_conn = i;
 		}
-		*ret_clean |= c->clean;
+		*ret_clean |= c->clean || (o == ORPHANED && !c->dead); /* it lives and has closed it */
 	}
 	return best;
 }
