@@ -101,9 +101,12 @@ static void note(int epfd, int op, int fd, const struct epoll_event *event)
 
 int shard_epoll_ctl(const struct sys *sys, int epfd, int op, int fd, struct epoll_event *event)
 {
+	uintptr_t mark = fdtab_peek(fd);
 	int r;
 
-	if (op == EPOLL_CTL_ADD && fdtab_wants_touch(fdtab_peek(fd)))
+	/* One that is known is claimed by the first wait: uWSGI's and apache's workers have taken the
+	 * lock that serialises their accepts by then. */
+	if (op == EPOLL_CTL_ADD && fdtab_wants_touch(mark) && !fdtab_is_known(mark))
 		shard_touch(sys, fd, TOUCH_WAIT, epfd);
 	r = sys->epoll_ctl(epfd, op, fd, event) == -1 ? -errno : 0;
 	if (r == 0 && init_is_self())
