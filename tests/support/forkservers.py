@@ -209,10 +209,11 @@ def apache(port, mpm, ports=()):
     """ports: more of them to listen on. Who answered is in its log."""
     where = shared_folder(index__html="hello\n", access="")
     os.chmod(f"{where}/access", 0o666)
+    # More threads than clients: a busy child of the event MPM (2.4.71) can forget to listen again.
     pool = {
         "prefork": f"MinSpareServers {WORKERS}\nMaxSpareServers {WORKERS}\nMaxRequestWorkers {WORKERS}",
-        "event": f"ThreadsPerChild 8\nMinSpareThreads 8\nMaxSpareThreads {8 * WORKERS}\n"
-                 f"MaxRequestWorkers {8 * WORKERS}",
+        "event": f"ThreadLimit 40\nThreadsPerChild 40\nMinSpareThreads 40\nMaxSpareThreads {40 * WORKERS}\n"
+                 f"MaxRequestWorkers {40 * WORKERS}",
     }[mpm]
     program = need("apache2" if shutil.which("apache2") else "httpd")
     modules = next(filter(os.path.isdir, APACHE_MODULES), "")
