@@ -153,7 +153,8 @@ def nginx_gets_a_new_binary():
             os.kill(old, signal.SIGQUIT)
             until(20, "the end of the old master", lambda: ended(old))
 
-    none_failed("nginx, new binary", nginx, upgrade, beside=reuseport)
+    none_failed("nginx, new binary", lambda port: nginx(port, daemon="on"), upgrade,
+                beside=lambda port: nginx(port, listen="reuseport", daemon="on"))
 
 
 # --- gunicorn
@@ -261,8 +262,8 @@ def gunicorn_worker_killed():
 
 
 @test(120, BOTH)
-def php_fpm_worker_killed():
-    killed(php_fpm(PORT))
+def uwsgi_worker_killed():
+    killed(uwsgi(PORT))
 
 
 main()
