@@ -214,7 +214,7 @@ def apache(port, mpm, ports=()):
     # More threads than clients: a busy child of the event MPM (2.4.71) can forget to listen again.
     pool = {
         "prefork": f"MinSpareServers {WORKERS}\nMaxSpareServers {WORKERS}\nMaxRequestWorkers {WORKERS}",
-        "event": f"ThreadLimit 40\nThreadsPerChild 40\nMinSpareThreads 40\nMaxSpareThreads {40 * WORKERS}\n"
+        "event": f"ThreadLimit 40\nThreadsPerChild 40\nMinSpareThreads {40 * WORKERS}\nMaxSpareThreads {80 * WORKERS}\n"
                  f"MaxRequestWorkers {40 * WORKERS}",
     }[mpm]
     program = need("apache2" if shutil.which("apache2") else "httpd")
@@ -236,7 +236,7 @@ LogFormat %P pid
 CustomLog {where}/access pid
 {f'User {AS}' if ROOT else ''}
 {f'Group {AS}' if ROOT else ''}
-ServerLimit {WORKERS}
+ServerLimit {2 * WORKERS if mpm == "event" else WORKERS}
 StartServers {WORKERS}
 {pool}
 {chr(10).join(f'Listen 127.0.0.1:{p}' for p in (port, *ports))}
