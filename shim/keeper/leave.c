@@ -67,6 +67,17 @@ static bool others_return(const struct keeper *k, int member)
 	return false;
 }
 
+/* Without those whose next process is yet to come: for that one the queue waits. */
+static bool others_accept(const struct keeper *k, int member)
+{
+	for (int i = 0; i < k->member_top; i++)
+		if (i != member && k->members[i].used &&
+		    k->members[i].group == k->members[member].group &&
+		    k->members[i].state != WIRE_EMPTY && member_takes(&k->members[i]))
+			return true;
+	return false;
+}
+
 bool leave_is_drained(struct keeper *k, int member)
 {
 	const struct member *m = &k->members[member];
@@ -74,7 +85,7 @@ bool leave_is_drained(struct keeper *k, int member)
 	int half_open;
 
 	if (member_queue(k, m) > 0) /* those that live may all be unable to take it */
-		return leave_others_live(k, member) && !give_is_possible(k, m->group);
+		return others_accept(k, member) && !give_is_possible(k, m->group);
 	half_open = group_half_open(k, m->group, idle_ms,
 	                            member_int(k, m->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT));
 	return half_open < 0 ? idle_ms >= EVICT_MS : half_open == 0;
@@ -109,6 +120,7 @@ void leave_withdraw(struct keeper *k, int member, bool keep_home)
 
 	(void)group_list(k, group); /* a stranger that came unseen is known before indices move */
 	m->state = WIRE_DRAINING;
+	review_empty(k, group); /* it was the last that accepted: for the next one its queue waits */
 	if (keep_home)
 		g->slots[m->slot].home_until = k->now + g->hold_ms;
 	if (m->page.at && g->steered && leave_others_live(k, member)) {

@@ -42,6 +42,8 @@ def none_failed(what, configured, change, *, beside=None, n=WORKERS):
     beside: the server without us whose failures are told; the same one in the long form."""
     if beside or LONG:
         server = (beside or configured)(PORT + 1).start(with_us=False)
+        until(20, "workers", lambda: len(workers_of(server)) == WORKERS)
+        server.answered(200)
         with load(server.port) as result:
             change(server)
         tell(f"{what}, without sockshard", result)
@@ -68,7 +70,7 @@ def end(server):
 
 
 def master(server):
-    """Its pid file says who it is; None while there is none."""
+    """Its pid file says who it is; None while that is being written anew."""
     try:
         with open(f"{server.where}/pid") as file:
             return int(file.read())
@@ -76,11 +78,16 @@ def master(server):
         return None
 
 
+def workers_of(server):
+    pid = master(server)
+    return children(pid) if pid else set()
+
+
 def settled(server, n=WORKERS, without=()):
     """n workers of now, none of them of before, with a socket each"""
 
     def workers():
-        found = children(master(server)) if master(server) else set()
+        found = workers_of(server)
         good = len(found) == n and not found & set(without) and own_sockets(server.port, found)
         return found if good else None
 
@@ -91,7 +98,7 @@ def renewed(server, before, n=WORKERS):
     """n workers, none of before: and those have ended"""
 
     def workers():
-        found = children(master(server))
+        found = workers_of(server)
         return len(found) == n and not found & before and all(map(ended, before))
 
     until(60, f"{n} new workers instead of {before}", workers)
@@ -153,7 +160,8 @@ def nginx_gets_a_new_binary():
             os.kill(old, signal.SIGQUIT)
             until(20, "the end of the old master", lambda: ended(old))
 
-    none_failed("nginx, new binary", nginx, upgrade, beside=reuseport)
+    none_failed("nginx, new binary", lambda port: nginx(port, daemon="on"), upgrade,
+                beside=lambda port: nginx(port, listen="reuseport", daemon="on"))
 
 
 # --- gunicorn
@@ -261,8 +269,8 @@ def gunicorn_worker_killed():
 
 
 @test(120, BOTH)
-def php_fpm_worker_killed():
-    killed(php_fpm(PORT))
+def uwsgi_worker_killed():
+    killed(uwsgi(PORT))
 
 
 main()
