@@ -3,6 +3,7 @@
 #undef _FORTIFY_SOURCE
 #include "hook.h"
 
+/* NOLINTNEXTLINE(bugprone-reserved-identifier): the name is glibc's */
 int __poll_chk(struct pollfd *fds, nfds_t n, int timeout_ms, size_t room_bytes);
 
 HOOK_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout_ms)

@@ -3,6 +3,7 @@
 #undef _FORTIFY_SOURCE
 #include "hook.h"
 
+/* NOLINTNEXTLINE(bugprone-reserved-identifier): the name is glibc's */
 int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask,
                 size_t room_bytes);
 
