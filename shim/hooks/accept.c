@@ -16,8 +16,11 @@ HOOK_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
 	call.len = len;
 	call.room = addr && len ? *len : 0;
 	r = sys_complete->accept(fd, addr, len);
-	if (r < 0)
-		return hook_none(fd, mark);
+	if (r < 0) {
+		if (__builtin_expect((fdtab_flags(mark) & WIRE_KEEPER_DIED) != 0, 0))
+			hook_notice(&call);
+		return r;
+	}
 	if (__builtin_expect(fdtab_count(mark) != 0, 0))
 		r = hook_given(&call, r);
 	return r;

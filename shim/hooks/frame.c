@@ -117,17 +117,14 @@ int hook_given(const struct hook_call *call, int accepted)
 	}
 }
 
-int hook_none(int fd, uintptr_t mark)
+void hook_notice(const struct hook_call *call)
 {
 	struct hook_frame f;
-	int error = errno;
 
-	if ((fdtab_flags(mark) & WIRE_KEEPER_DIED) && hook_enter(&f)) {
-		shard_notice(sys_get(), fd);
+	if (hook_enter(&f)) {
+		shard_notice(sys_get(), call->fd);
 		(void)hook_leave(&f, 0);
 	}
-	errno = error;
-	return -1;
 }
 
 int hook_leave(struct hook_frame *f, int r)

@@ -66,8 +66,8 @@ struct hook_call {
 /** hook_given - after an accept, while the keeper nudges: what the server gets instead */
 int hook_given(const struct hook_call *call, int accepted);
 
-/** hook_none - after an accept that brought nothing: has the keeper ended? -1, errno as it was */
-int hook_none(int fd, uintptr_t mark);
+/** hook_notice - the keeper has ended, and there was nothing to accept; errno stays as it is */
+void hook_notice(const struct hook_call *call);
 
 /* The flags of hook_accept_rare() that stand for accept(2). */
 #define HOOK_ACCEPT (-1)
