@@ -37,8 +37,7 @@ void leave_leftovers(struct keeper *k, int group)
 		const struct member *m = &k->members[i];
 
 		if (m->used && m->group == group &&
-		    (member_takes(m) || m->state == WIRE_EMPTY ||
-		     group_supervised(k, group, m->slot)))
+		    (member_takes(m) || group_supervised(k, group, m->slot)))
 			return;
 	}
 	k->groups[group].releasing = true;

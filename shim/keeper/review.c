@@ -121,19 +121,26 @@ static bool stopping(const struct keeper *k, const struct member *m)
 	return false;
 }
 
-/* Its process lives, and has lost its connection. -> false: it has not the socket any more either. */
-static bool suspect(struct keeper *k, int member, int conn)
+/* Its process lives, and has lost its connection. */
+static void suspect(struct keeper *k, int member, uint32_t pid)
 {
-	struct member *m = &k->members[member];
-	struct conn *c = &k->conn[conn];
-
-	if (!may_still_hold(m, c->pid))
-		return false;
 	/* It cannot ask any more: a nudge of ours would be a client that says nothing. */
-	if (m->watch_at == NEVER && !process_exiting(c->pid))
+	if (k->members[member].watch_at == NEVER && !process_exiting(pid))
 		nudge_member_ended(k, member);
 	nudge_call(k, member);
 	watch(k, member, SUSPECT_MS);
+}
+
+/* Is this owner one that has neither connection nor socket any more, while others have the socket? It is
+ * forgotten when its process ends. */
+static bool has_left(struct keeper *k, int member, int conn)
+{
+	struct conn *c = &k->conn[conn];
+
+	if (may_still_hold(&k->members[member], c->pid) || !leave_has_other_owner(k, member, c))
+		return false;
+	c->state = CONN_READY;
+	c->member = c->group = NONE;
 	return true;
 }
 
@@ -190,10 +197,14 @@ void review_member(struct keeper *k, int member)
 {
 	struct member *m = &k->members[member];
 	bool took = member_takes(m), clean;
+	enum ownership o;
 	int conn;
 
-	claim_refresh(k, member);
-	switch (ownership(k, member, &clean, &conn)) {
+	do {
+		claim_refresh(k, member);
+		o = ownership(k, member, &clean, &conn);
+	} while (o == SUSPECT && has_left(k, member, conn));
+	switch (o) {
 	case OWNED:
 		owned(k, member, k->conn[conn].pid);
 		break;
@@ -202,16 +213,12 @@ void review_member(struct keeper *k, int member)
 		watch(k, member, BEQUEATHED_MS);
 		break;
 	case SUSPECT:
-		if (suspect(k, member, conn))
-			break;
-		if (leave_has_other_owner(k, member, &k->conn[conn])) {
-			k->conn[conn].state = CONN_READY; /* forgotten when its process ends */
-			k->conn[conn].member = k->conn[conn].group = NONE;
-			review_member(k, member);
+		if (!may_still_hold(m, k->conn[conn].pid)) {
+			leave_withdraw(k, member, true);
 			return;
 		}
-		leave_withdraw(k, member, true);
-		return;
+		suspect(k, member, k->conn[conn].pid);
+		break;
 	case HELD:
 		if (!m->evict)
 			held(k, member);

@@ -705,7 +705,7 @@ static void process_main(const struct opener *o, int orders, int answers)
 	char order;
 
 	close(o->s.c.fd);
-	if (claim_on(&w.c, &what, -1, &w) != 0 || w.joined.made || write(answers, "", 1) != 1)
+	if (claim_on(&w.c, &what, -1, &w) != 0 || write(answers, "", 1) != 1)
 		_exit(1);
 	while (read(orders, &order, 1) == 1) {
 		what.want = WIRE_WANT_BESIDE;
@@ -776,6 +776,24 @@ static void a_claimant_that_lost_connection_and_socket_leaves_it_to_who_holds_it
 	process_end(&one);
 	assert_int_equal(state_of(0), WIRE_LIVE);
 	worker_close(&two);
+	opener_close(&o);
+}
+
+static void a_worker_has_the_process_that_opened_the_socket_as_its_parent(void **state)
+{
+	struct opener o = opener_up();
+	struct process one = process_up(&o), two = process_up(&o);
+	struct view v = look();
+
+	(void)state;
+	assert_int_equal(v.slots, 2);
+	assert_int_equal(v.slot[0].pid, one.pid);
+	assert_int_equal(v.slot[1].pid, two.pid);
+	assert_int_equal(v.slot[0].parent, getpid());
+	assert_int_equal(v.slot[1].parent, getpid());
+	process_end(&two);
+	process_end(&one);
+	await(state_of(0) == WIRE_EMPTY);
 	opener_close(&o);
 }
 
@@ -870,6 +888,7 @@ int main(void)
 		KEEPER_TEST(another_users_worker_gets_a_socket_by_its_token),
 		KEEPER_TEST(a_listener_without_a_legacy_joins_as_it_is),
 		KEEPER_TEST(a_claimant_that_lost_connection_and_socket_leaves_it_to_who_holds_it),
+		KEEPER_TEST(a_worker_has_the_process_that_opened_the_socket_as_its_parent),
 		KEEPER_TEST(a_claimant_that_comes_back_after_losing_its_connection_is_it_still),
 		cmocka_unit_test_setup_teardown(
 			without_the_right_to_a_low_port_the_socket_stays_shared,
