@@ -128,10 +128,11 @@ def listeners(port):
 
 
 def own_sockets(port, workers):
-    """Has each of these processes exactly one listening socket, which no other of them has?"""
-    held = listeners(port).values()
-    per_socket = [pids & set(workers) for pids in held]
-    return all(len(pids) == 1 for pids in per_socket) and set().union(*per_socket) == set(workers)
+    """Has each of these processes exactly one listening socket, which no other of them has? There may be
+    one more, which their master keeps for the next one."""
+    held = [pids & set(workers) for pids in listeners(port).values()]
+    return max(map(len, held), default=0) == 1 and sorted(
+        pid for pids in held for pid in pids) == sorted(workers)
 
 
 # --- configurations
@@ -145,15 +146,16 @@ def shared_folder(**files):
     return where
 
 
-def nginx(port, workers=WORKERS, listen="", where=None, env=("LD_PRELOAD", "SOCKSHARD_LOG")):
+def nginx(port, workers=WORKERS, listen="", where=None, daemon="off",
+          env=("LD_PRELOAD", "SOCKSHARD_LOG")):
     """listen: more words of its listen line. env: what its master keeps for its next binary"""
     where = where or folder()
     user = f"user {AS};" if ROOT else ""
     kept = "".join(f"env {name}; " for name in env)
     write(
         os.path.join(where, "nginx.conf"),
-        f"""daemon off; {user} {kept} worker_processes {workers}; pid {where}/pid;
-        error_log stderr; events {{ worker_connections 512; }}
+        f"""daemon {daemon}; {user} {kept} worker_processes {workers}; pid {where}/pid;
+        error_log {where}/error; events {{ worker_connections 512; }}
         http {{
             access_log off;
             client_body_temp_path {where}/body; proxy_temp_path {where}/proxy;
@@ -163,7 +165,7 @@ def nginx(port, workers=WORKERS, listen="", where=None, env=("LD_PRELOAD", "SOCK
         }}
         """,
     )
-    argv = [need("nginx"), "-e", "stderr", "-p", where, "-c", f"{where}/nginx.conf"]
+    argv = [need("nginx"), "-e", f"{where}/error", "-p", where, "-c", f"{where}/nginx.conf"]
     return Server(argv, where, port)
 
 
@@ -212,7 +214,7 @@ def apache(port, mpm, ports=()):
     # More threads than clients: a busy child of the event MPM (2.4.71) can forget to listen again.
     pool = {
         "prefork": f"MinSpareServers {WORKERS}\nMaxSpareServers {WORKERS}\nMaxRequestWorkers {WORKERS}",
-        "event": f"ThreadLimit 40\nThreadsPerChild 40\nMinSpareThreads 40\nMaxSpareThreads {40 * WORKERS}\n"
+        "event": f"ThreadLimit 40\nThreadsPerChild 40\nMinSpareThreads {40 * WORKERS}\nMaxSpareThreads {80 * WORKERS}\n"
                  f"MaxRequestWorkers {40 * WORKERS}",
     }[mpm]
     program = need("apache2" if shutil.which("apache2") else "httpd")
@@ -234,7 +236,7 @@ LogFormat %P pid
 CustomLog {where}/access pid
 {f'User {AS}' if ROOT else ''}
 {f'Group {AS}' if ROOT else ''}
-ServerLimit {WORKERS}
+ServerLimit {2 * WORKERS if mpm == "event" else WORKERS}
 StartServers {WORKERS}
 {pool}
 {chr(10).join(f'Listen 127.0.0.1:{p}' for p in (port, *ports))}
@@ -314,10 +316,11 @@ def node_cluster(port):
 if (cluster.isPrimary) {{
     for (let i = 0; i < {WORKERS}; i++) cluster.fork();
     process.on('SIGTERM', () => {{
-        for (const id in cluster.workers) cluster.workers[id].kill('SIGKILL');
-        process.exit(0);
+        for (const id in cluster.workers) cluster.workers[id].process.kill('SIGTERM');
     }});
+    cluster.on('exit', () => Object.keys(cluster.workers).length || process.exit(0));
 }} else {{
+    process.on('SIGTERM', () => process.exit(0)); // else its end is a crash
     http.createServer((q, a) => {{
         a.setHeader('Connection', 'close');
         a.end(process.pid + '\\n');
