@@ -43,7 +43,8 @@ def own_queues(configured):
     print("max/mean with sockshard:   ", told(counts))
     check(set(counts) == workers, f"{sorted(counts)} answered, the workers are {sorted(workers)}")
     check(unevenness(counts) <= EVEN, f"shares are not even: {told(counts)}")
-    check(len(listeners(PORT)) == WORKERS and own_sockets(PORT, workers), "sockets are not the workers' own:", listeners(PORT))
+    check(len(listeners(PORT)) == WORKERS and own_sockets(PORT, workers),
+          "sockets are not the workers' own:", listeners(PORT))
     server.stop()
     check(not listeners(PORT), "somebody still listens:", listeners(PORT))
 
