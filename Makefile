@@ -205,7 +205,13 @@ chaos: deps
 	@CHAOS=long JOBS=1 BUILD='$(BUILD)' tests/run chaos/ faults.py; status=$$?; \
 	  tests/chaos/figures '$(BUILD)'/test-output; exit $$status
 
-.PHONY: chaos
+# The long form of the fork servers' tests, with what each of them printed.
+forks: deps
+	@$(MAKE) --no-print-directory $(JOBS) all helpers
+	@CHAOS=long JOBS=1 BUILD='$(BUILD)' tests/run servers/workers.py servers/reload.py; status=$$?; \
+	  tail -n +1 '$(BUILD)'/test-output/*.log; exit $$status
+
+.PHONY: chaos forks
 # --- chaos end
 
 # --- bench begin

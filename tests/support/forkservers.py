@@ -214,8 +214,8 @@ def apache(port, mpm, ports=()):
     # More threads than clients: a busy child of the event MPM (2.4.71) can forget to listen again.
     pool = {
         "prefork": f"MinSpareServers {WORKERS}\nMaxSpareServers {WORKERS}\nMaxRequestWorkers {WORKERS}",
-        "event": f"ThreadLimit 40\nThreadsPerChild 40\nMinSpareThreads {40 * WORKERS}\nMaxSpareThreads {80 * WORKERS}\n"
-                 f"MaxRequestWorkers {40 * WORKERS}",
+        "event": f"ThreadLimit 40\nThreadsPerChild 40\nMinSpareThreads {40 * WORKERS}\n"
+                 f"MaxSpareThreads {80 * WORKERS}\nMaxRequestWorkers {40 * WORKERS}",
     }[mpm]
     program = need("apache2" if shutil.which("apache2") else "httpd")
     modules = next(filter(os.path.isdir, APACHE_MODULES), "")
@@ -316,10 +316,11 @@ def node_cluster(port):
 if (cluster.isPrimary) {{
     for (let i = 0; i < {WORKERS}; i++) cluster.fork();
     process.on('SIGTERM', () => {{
-        for (const id in cluster.workers) cluster.workers[id].kill('SIGKILL');
-        process.exit(0);
+        for (const id in cluster.workers) cluster.workers[id].process.kill('SIGTERM');
     }});
+    cluster.on('exit', () => Object.keys(cluster.workers).length || process.exit(0));
 }} else {{
+    process.on('SIGTERM', () => process.exit(0)); // else its end is a crash
     http.createServer((q, a) => {{
         a.setHeader('Connection', 'close');
         a.end(process.pid + '\\n');

@@ -489,6 +489,52 @@ static void the_last_worker_that_leaves_does_not_take_the_masters_socket_along(v
 }
 
 /* As the preload does when it finds 0: without a word. */
+/* As uWSGI reloads: all workers exit, and the master goes on by exec. */
+static void what_waits_at_the_last_workers_exit_waits_for_the_next_one(void **state)
+{
+	struct wire_reserve w = wanted(tcp(), "a");
+	struct opener o = opener_up();
+	struct worker one = worker_of(&o.s.joined, WIRE_WANT_OWN);
+	struct worker two = worker_of(&o.s.joined, WIRE_WANT_OWN);
+	struct wire_packet p;
+	int client[4];
+
+	(void)state;
+	worker_close(&one);
+	assert_int_equal(buckets(0), 0);
+	for (unsigned i = 0; i < 4; i++)
+		client[i] = client_of(&w.addr);
+	memset(&p, 0, sizeof(p));
+	assert_int_equal(ask(&two.c, WIRE_CLEAN_EXIT, &p), 0);
+	worker_end(&two);
+	await(buckets(0) == look().group[0].buckets);
+	for (int64_t until = now_ms() + 300; now_ms() < until; short_pause())
+		assert_int_equal(look().group[0].lost, 0);
+	assert_int_equal(look().slots, 2);
+	for (unsigned i = 0; i < 4; i++)
+		close(client[i]);
+	opener_close(&o);
+}
+
+static void a_master_that_closes_after_its_workers_frees_the_port_at_once(void **state)
+{
+	struct wire_reserve w = wanted(tcp(), "a");
+	struct shard_process master;
+	struct worker one;
+
+	(void)state;
+	w.hold_ms = LONG_MS;
+	master = shard_fork(&w);
+	one = worker_of(&master.joined, WIRE_WANT_OWN);
+	worker_close(&one);
+	assert_int_equal(state_of(0), WIRE_EMPTY);
+	shard_order(&master, 's');
+	shard_order(&master, 'c');
+	await(look().groups == 0);
+	shard_kill(&master);
+	shard_forget(&master);
+}
+
 static void an_opener_that_begins_to_accept_is_noticed(void **state)
 {
 	struct opener o = opener_up();
@@ -878,6 +924,8 @@ int main(void)
 		KEEPER_TEST(when_every_worker_is_dead_the_held_socket_has_the_buckets),
 		KEEPER_TEST(a_worker_that_comes_again_has_the_slot_of_the_one_that_died),
 		KEEPER_TEST(the_last_worker_that_leaves_does_not_take_the_masters_socket_along),
+		KEEPER_TEST(what_waits_at_the_last_workers_exit_waits_for_the_next_one),
+		KEEPER_TEST(a_master_that_closes_after_its_workers_frees_the_port_at_once),
 		KEEPER_TEST(an_opener_that_begins_to_accept_is_noticed),
 		KEEPER_TEST(a_claim_that_is_repeated_makes_no_second_socket),
 		KEEPER_TEST(who_only_holds_a_socket_gets_token_and_page_and_keeps_it),
