@@ -1,5 +1,6 @@
 /* Binds once and forks workers that serve.  prefork PORT HOW [WORKERS [OPTION]]
- *   HOW     accept, poll, select, epoll: what a worker calls first
+ *   HOW     accept, poll, ppoll, poll_chk, ppoll_chk, select, pselect, epoll, epoll_pwait,
+ *           epoll_pwait2: what a worker calls first
  *   OPTION  parent: the parent serves too; later: once it gets SIGUSR1; threads: 8 threads in each
  *           worker; lock: a record lock around each accept; epoll: the listener is registered in the
  *           parent, and the workers share the epoll instance; count: answers have "pid N M": N returns
@@ -37,8 +38,32 @@ static void wait_by_select(void)
 
 	FD_ZERO(&set);
 	FD_SET(listener, &set);
-	if (select(listener + 1, &set, NULL, NULL, NULL) != 1)
-		die("select");
+	if ((strcmp(how, "pselect") == 0
+		     ? pselect(listener + 1, &set, NULL, NULL, NULL, NULL)
+		     : select(listener + 1, &set, NULL, NULL, NULL)) != 1)
+		die(how);
+}
+
+/* What programs call that were built with _FORTIFY_SOURCE; glibc's. */
+int __poll_chk(struct pollfd *, nfds_t, int, size_t) __attribute__((weak));
+int __ppoll_chk(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *, size_t)
+	__attribute__((weak));
+
+static void wait_by_poll(void)
+{
+	struct pollfd p = {.fd = listener, .events = POLLIN};
+	int r = -1;
+
+	if (strcmp(how, "poll") == 0)
+		r = poll(&p, 1, -1);
+	else if (strcmp(how, "ppoll") == 0)
+		r = ppoll(&p, 1, NULL, NULL);
+	else if (strcmp(how, "poll_chk") == 0)
+		r = __poll_chk(&p, 1, -1, sizeof(p));
+	else
+		r = __ppoll_chk(&p, 1, NULL, NULL, sizeof(p));
+	if (r != 1)
+		die(how);
 }
 
 static int epoll_of_listener(void)
@@ -56,7 +81,10 @@ static void wait_by_epoll(int epfd)
 	struct epoll_event event;
 
 	returns++;
-	if (epoll_wait(epfd, &event, 1, -1) != 1 || event.data.u64 != 0x1234567890abcdef)
+	if ((strcmp(how, "epoll_pwait2") == 0  ? epoll_pwait2(epfd, &event, 1, NULL, NULL)
+	     : strcmp(how, "epoll_pwait") == 0 ? epoll_pwait(epfd, &event, 1, -1, NULL)
+					       : epoll_wait(epfd, &event, 1, -1)) != 1 ||
+	    event.data.u64 != 0x1234567890abcdef)
 		die("epoll_wait");
 }
 
@@ -72,18 +100,15 @@ static void *serve(void *arg)
 {
 	int epfd = shared_epoll;
 
-	if (strcmp(how, "epoll") == 0 && epfd < 0)
+	if (strncmp(how, "epoll", 5) == 0 && epfd < 0)
 		epfd = epoll_of_listener();
 	for (;;) {
 		int fd;
 
 		lock(F_WRLCK);
-		if (strcmp(how, "poll") == 0) {
-			struct pollfd p = {.fd = listener, .events = POLLIN};
-
-			if (poll(&p, 1, -1) != 1)
-				die("poll");
-		} else if (strcmp(how, "select") == 0) {
+		if (strncmp(how, "poll", 4) == 0 || strncmp(how, "ppoll", 5) == 0) {
+			wait_by_poll();
+		} else if (strcmp(how, "select") == 0 || strcmp(how, "pselect") == 0) {
 			wait_by_select();
 		} else if (epfd >= 0) {
 			wait_by_epoll(epfd);

@@ -128,6 +128,10 @@ for call_name in ("accept", "poll", "select", "epoll"):
     test(60, BOTH, f"each_worker_has_a_socket_by_its_first_{call_name}")(
         lambda how=call_name: workers_have_their_own(how)
     )
+for call_name in ("ppoll", "poll_chk", "ppoll_chk", "pselect", "epoll_pwait", "epoll_pwait2"):
+    test(60, "plain", f"each_worker_has_a_socket_by_its_first_{call_name}")(
+        lambda how=call_name: workers_have_their_own(how)
+    )
 for call_name in ("accept", "epoll"):
     test(60, BOTH, f"threads_of_a_worker_claim_once_by_{call_name}")(
         lambda how=call_name: workers_have_their_own(how, "threads")
