@@ -240,18 +240,23 @@ static bool has_counted(struct keeper *k, int group)
 bool group_is_heard(struct keeper *k, int group)
 {
 	struct group *g = &k->groups[group];
-	int n, unseen = 0;
+	int n, held = 0, closing = 0;
 
-	if (has_counted(k, group)) {
+	if (g->heard || has_counted(k, group)) {
 		g->unheard = false;
 		return true;
 	}
 	if (g->unheard || k->diag < 0)
 		return false;
 	n = k->os->accepted(k->diag, g->addr.port, listed, LISTENERS_MAX);
-	for (int i = 0; i < n; i++)
-		unseen += !give_has(k, listed[i].cookie);
-	g->unheard = unseen > UNSEEN_MAX;
+	for (int i = 0; i < n; i++) {
+		if (listed[i].closing)
+			closing++;
+		else
+			held += !give_has(k, listed[i].cookie);
+	}
+	/* Whoever holds one has returned from accept(2); the count follows at once. */
+	g->unheard = closing > UNSEEN_MAX || (held > 0 && !has_counted(k, group));
 	for (int i = 0; i < k->member_top && !g->unheard; i++)
 		if (k->members[i].used && k->members[i].group == group &&
 		    k->members[i].state == WIRE_LIVE)

@@ -1,6 +1,7 @@
 /* A server whose accepts no library sees: by system calls of its own, or by io_uring.
  *   unseen ADDRESS PORT raw|uring [WORK MS]
- * Answers a line with "LINE SLOT PID". Ends with 77 where the system has no io_uring. */
+ * Answers a line with "LINE SLOT PID"; says "nudged" when a client has sent an empty one. Ends with
+ * 77 where the system has no io_uring. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/io_uring.h>
@@ -118,7 +119,10 @@ static void serve(int fd, int work_ms)
 	char line[128], answer[256];
 	ssize_t n = recv(fd, line, sizeof(line) - 1, 0);
 
-	if (n > 0) {
+	if (n == 1 && line[0] == '\n') { /* what the keeper's nudges say */
+		printf("nudged\n");
+		fflush(stdout);
+	} else if (n > 0) {
 		line[n] = '\0';
 		line[strcspn(line, "\r\n")] = '\0';
 		if (work_ms)

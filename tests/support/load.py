@@ -103,6 +103,7 @@ class Death:
         self.at = time.monotonic_ns()
         self.own = accepted_by(pid, port)
         self.queued = queued_at(pid, port)
+        self.killed = time.monotonic_ns()
         os.kill(pid, signal.SIGKILL)
 
 
