@@ -202,7 +202,7 @@ $(HELPERS): $(BUILD)/%: %.c
 # figures: a table at the end.
 chaos: deps
 	@$(MAKE) --no-print-directory $(JOBS) all helpers fault-built
-	@CHAOS=long JOBS=1 BUILD='$(BUILD)' tests/run chaos/ servers/faults; status=$$?; \
+	@CHAOS=long JOBS=1 BUILD='$(BUILD)' tests/run chaos/ faults.py; status=$$?; \
 	  tests/chaos/figures '$(BUILD)'/test-output; exit $$status
 
 .PHONY: chaos

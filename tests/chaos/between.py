@@ -11,6 +11,7 @@ from load import *
 
 PORT = 8087
 COPIES = 4
+TRIES = 20  # until the shards are asked for again
 
 
 def kill_idle(pids):
@@ -18,7 +19,7 @@ def kill_idle(pids):
     pid = random.choice(pids)
     freeze_all(pid)
     try:
-        idle = not accepted_by(pid, PORT)
+        idle = not accepted_by(pid, PORT, looks=1) and not accepted_by(pid, PORT)
     except OSError:  # it had just been killed
         return False
     os.kill(pid, signal.SIGKILL if idle else signal.SIGCONT)
@@ -31,11 +32,16 @@ def killed_between(mode, *words, total):
     load = Load(PORT, total=total, clients=64)
     kills = tries = 0
     while not load.over():
-        tries += 1
         now = list(live_pids(PORT).values())
-        if now and kill_idle(now):
-            kills += 1
-            time.sleep(0.1)
+        for _ in range(TRIES):
+            tries += 1
+            if load.over() or (now and kill_idle(now)):
+                break
+            time.sleep(0.005)
+        else:
+            continue
+        kills += not load.over()
+        time.sleep(0.1)
     result = load.result()
     print(f"{mode}: {result['total']} connections, {kills} kills of {tries} tries, failures "
           f"{failed(result)}, p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms, "

@@ -152,9 +152,9 @@ SERVERS = {  # name: (how to start it, connections of the long form, of the shor
     "defer": (lambda: server("block", "defer"), 8000, 1500),
     "device": (lambda: server("edge", "device=lo"), 8000, 0),
     "python": (python_http, 8000, 1500),
-    "node": (node, 8000, 0),
+    "node": (node, 24000, 0),
     "nginx": (nginx, 12000, 2000),
-    "haproxy": (haproxy, 12000, 0),
+    "haproxy": (haproxy, 60000, 0),
     "redis": (redis, 8000, 0),
     "java": (java, 8000, 0),
 }

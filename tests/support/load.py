@@ -59,10 +59,10 @@ def socket_inodes(pid):
 _LISTEN = 10
 
 
-def accepted_by(pid, port):
+def accepted_by(pid, port, looks=3):
     """(family, client's port) of all connections a stopped process has accepted on a port."""
     ends, inodes = {}, socket_inodes(pid)
-    for _ in range(3):  # a table that changes while it is read may leave out a line
+    for _ in range(looks):  # a table that changes while it is read may leave out a line
         table = tcp_sockets()
         for inode in inodes & set(table):
             state, local, remote, _ = table[inode]
