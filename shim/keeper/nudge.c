@@ -44,7 +44,7 @@ unsigned nudge_pending(const struct keeper *k, int group)
 	unsigned n = 0;
 
 	for (int i = 0; i < k->nudge_top; i++)
-		n += k->nudges[i].used && !k->nudges[i].gave_up && !k->nudges[i].probe &&
+		n += k->nudges[i].used && !k->nudges[i].late && !k->nudges[i].probe &&
 		     k->nudges[i].group == group;
 	return n;
 }
@@ -388,7 +388,7 @@ void nudge_member_died(struct keeper *k, int member)
 		if (n->unsent)
 			nudge_end(k, i);
 		else
-			n->gave_up = true;
+			n->late = n->gave_up = true;
 	}
 }
 
@@ -436,13 +436,17 @@ void nudge_on_time(struct keeper *k)
 			nudge_end(k, i);
 			continue;
 		}
+		if (n->used && !n->late && n->sent_at + LATE_MS <= k->now && n->group != NONE) {
+			n->late = true;
+			give_pump(k, n->group);
+		}
 		if (!n->used || n->gave_up || n->sent_at + NUDGE_MS > k->now)
 			continue;
 		if (n->group == NONE) {
 			nudge_end(k, i);
 			continue;
 		}
-		n->gave_up = true; /* a busy shard may still fetch it: another is nudged as well */
+		n->gave_up = true; /* a busy shard may still fetch it */
 		if (n->member == NONE) {
 			give_pump(k, n->group);
 			continue;
@@ -462,6 +466,8 @@ int64_t nudge_next_ms(const struct keeper *k)
 	for (int i = 0; i < k->nudge_top; i++) {
 		const struct nudge *n = &k->nudges[i];
 
+		if (n->used && !n->late && n->group != NONE && n->sent_at + LATE_MS < next)
+			next = n->sent_at + LATE_MS;
 		if (n->used && !n->gave_up && n->sent_at + NUDGE_MS < next)
 			next = n->sent_at + NUDGE_MS;
 		if (n->used && n->member == NONE && n->sent_at + NOBODYS_MS < next)

@@ -26,6 +26,7 @@
 #define SUSPECT_MS   5000
 #define GIFTS_MAX    1024  /* taken out of queues at a time: the others wait where they are */
 #define NUDGES_MAX   256
+#define LATE_MS      200  /* not answered so soon: its shard may be busy, or about to end */
 #define NUDGE_MS     3000 /* unanswered so long: the shard is busy or does not hear */
 #define DEAF_MAX     3
 #define DEAF_ALWAYS  1000000
@@ -129,6 +130,7 @@ struct nudge {
 	bool probe;   /* brings nothing: its swallowing proves that the shard accepts */
 	bool unsent;  /* not connected yet: it may still be withdrawn */
 	bool ruled;   /* its rule is in the program */
+	bool late;    /* not answered soon: another shard is nudged for its gift as well */
 	bool gave_up; /* unanswered: not counted on any more, but it may still be in the queue */
 	int group;  /* NONE: a knock on an address that we hold nothing of */
 	int member; /* NONE: a ghost by its index, or whoever the kernel chooses */

@@ -54,11 +54,6 @@ def bad_policies():
 
 
 @test(60, ALL)
-def policies_of_later_versions():
-    all_of("unsupported_policies.txt", 5)
-
-
-@test(60, ALL)
 def bad_policy_files():
     where = folder()
     path = write(os.path.join(where, "policy"), "# no comments\n8080\n80x\n")

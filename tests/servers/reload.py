@@ -55,7 +55,7 @@ def none_failed(what, configured, change, *, beside=None, n=WORKERS):
     with load() as result:
         change(server)
     tell(f"{what}, with sockshard", result)
-    check(not failed(result), what, failed(result), result["failures"][:5])
+    check(not failed(result), what, failed(result), result["failures"][:5], status())
     settled(server, n)
     server.answered(500)
     end(server)
