@@ -84,10 +84,11 @@ bool leave_is_drained(struct keeper *k, int member)
 	int64_t idle_ms = k->now - m->idle_since;
 	int half_open;
 
-	if (member_queue(k, m) > 0) /* those that live may all be unable to take it */
-		return others_accept(k, member) && !give_is_possible(k, m->group);
+	/* In this order: what is half open may be in the queue a moment later. */
 	half_open = group_half_open(k, m->group, idle_ms,
 	                            member_int(k, m->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT));
+	if (member_queue(k, m) > 0) /* those that live may all be unable to take it */
+		return others_accept(k, member) && !give_is_possible(k, m->group);
 	return half_open < 0 ? idle_ms >= EVICT_MS : half_open == 0;
 }
 
@@ -123,7 +124,8 @@ void leave_withdraw(struct keeper *k, int member, bool keep_home)
 	review_empty(k, group); /* it was the last that accepted: for the next one its queue waits */
 	if (keep_home)
 		g->slots[m->slot].home_until = k->now + g->hold_ms;
-	if (m->page.at && g->steered && leave_others_live(k, member)) {
+	if (m->page.at && member_is_alone(k, member) && leave_others_live(k, member) &&
+	    (g->steered || give_is_possible(k, group))) {
 		leave_drain(k, member);
 		if (!m->used || !leave_is_drained(k, member))
 			return;
@@ -226,7 +228,8 @@ void leave_clean_exit(struct keeper *k, int conn, bool alone)
 		return;
 	for (int i = 0; i < k->member_top; i++)
 		if (i != member && k->members[i].used &&
-		    k->members[i].group == k->members[member].group && member_takes(&k->members[i]))
+		    k->members[i].group == k->members[member].group &&
+		    (k->members[i].state == WIRE_EMPTY || member_takes(&k->members[i])))
 			return; /* its index counts: released when the process is really gone */
 	if (!group_supervised(k, k->members[member].group, k->members[member].slot))
 		leave_withdraw(k, member, true);

@@ -188,6 +188,7 @@ void stuck_heard(struct keeper *k, int member)
 	if (m->state != WIRE_STUCK)
 		return;
 	m->state = WIRE_LIVE;
+	m->idle_since = 0;
 	log_warn("slot %u of group '%s' accepts again", m->slot, k->groups[m->group].name);
 	group_steer(k, m->group);
 }
