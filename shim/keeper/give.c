@@ -310,6 +310,7 @@ void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct 
 
 	memset(ret, 0, sizeof(*ret));
 	*ret_fd = NONE;
+	k->groups[group].heard = true;
 	if (c->member != NONE)
 		stuck_heard(k, c->member);
 	if (nudge == NONE)

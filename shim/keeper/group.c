@@ -242,7 +242,7 @@ bool group_is_heard(struct keeper *k, int group)
 	struct group *g = &k->groups[group];
 	int n, held = 0, closing = 0;
 
-	if (has_counted(k, group)) {
+	if (g->heard || has_counted(k, group)) {
 		g->unheard = false;
 		return true;
 	}

@@ -57,6 +57,7 @@ struct group {
 	int64_t look_at;    /* stuck.c looks again, monotonic ms; 0 or NEVER: not set */
 	bool own_sharing;   /* every shard's server asked for sharing itself */
 	bool reuse_addr;    /* every shard's server set SO_REUSEADDR itself */
+	bool heard;         /* one of them has asked about what it accepted */
 	bool unheard;       /* its servers accept by ways that we do not see: no nudges */
 	bool pump;          /* give_pump() is due */
 	bool own_program;   /* a server attached its own: we do not */
