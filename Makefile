@@ -198,11 +198,10 @@ $(HELPERS): $(BUILD)/%: %.c
 # --- tests end
 
 # --- chaos begin
-# The long form of tests/chaos, and the keeper killed at each of its points; one at a time, for the
-# figures: a table at the end.
+# The long form of tests/chaos, and the keeper killed at each of its points; a table at the end.
 chaos: deps
 	@$(MAKE) --no-print-directory $(JOBS) all helpers fault-built
-	@CHAOS=long JOBS=1 BUILD='$(BUILD)' tests/run chaos/ faults.py; status=$$?; \
+	@CHAOS=long BUILD='$(BUILD)' tests/run chaos/ faults.py; status=$$?; \
 	  tests/chaos/figures '$(BUILD)'/test-output; exit $$status
 
 # The long form of the fork servers' tests, with what each of them printed.

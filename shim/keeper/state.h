@@ -101,7 +101,7 @@ struct member { /* a held socket */
 	uint64_t seen_accepted; /* then */
 	int64_t accepted_at;    /* a look found that it had accepted, monotonic ms; 0: never */
 	int64_t moved_at;       /* its queue was empty or it accepted */
-	int64_t usual_ms;       /* so long it has stood still with a queue, and then accepted */
+	int64_t usual_ms;       /* what a connection has lately taken it, about; 0: not known */
 	unsigned deaf;        /* nudges in a row that were not answered */
 	bool evict;           /* its slot has a new socket, or it left: end it when nothing can arrive */
 	int64_t idle_since;   /* without buckets since, monotonic ms */

@@ -11,8 +11,9 @@
 #include "nudge.h"
 
 #define LOOKS    8   /* in the time of stuck= */
-#define LOOK_MAX 500 /* ms */
+#define LOOK_MAX 250 /* ms */
 #define FORGET   16  /* looks at a quicker accept, about, until a slow one is forgotten */
+#define GRACE_MS 1000 /* more for a shard that has not shown yet what it takes for a connection */
 
 static int64_t period_ms(const struct group *g)
 {
@@ -35,12 +36,24 @@ static bool takes_part(const struct member *m, int group)
 	       (m->state == WIRE_LIVE || m->state == WIRE_STUCK) && m->watch_at == NEVER;
 }
 
-static void has_moved(struct keeper *k, struct member *m)
+/* What waited from one look to the next had to wait for the one before it: so long that one took. */
+static int64_t took_ms(const struct keeper *k, const struct member *m, uint64_t accepted)
 {
-	int64_t still = k->now - m->moved_at;
+	int64_t period = period_ms(&k->groups[m->group]);
 
-	if (m->state == WIRE_LIVE && m->waiting > 0 && m->moved_at > 0)
-		m->usual_ms = still > m->usual_ms ? still : m->usual_ms - m->usual_ms / FORGET;
+	if (m->waiting > 0 && m->accepted_at > 0 && k->now - m->moved_at >= period)
+		return k->now - m->accepted_at;
+	return accepted > 1 ? period : 0;
+}
+
+static void has_moved(struct keeper *k, struct member *m, uint64_t accepted)
+{
+	int64_t took = m->state == WIRE_LIVE ? took_ms(k, m, accepted) : 0;
+
+	if (took > m->usual_ms)
+		m->usual_ms = took;
+	else if (took > 0)
+		m->usual_ms -= m->usual_ms / FORGET;
 	m->moved_at = m->accepted_at = k->now;
 }
 
@@ -54,25 +67,26 @@ static void look(struct keeper *k, int member, int64_t late_ms)
 	if (m->moved_at > 0)
 		m->moved_at = m->moved_at + late_ms < k->now ? m->moved_at + late_ms : k->now;
 	if (accepted != m->seen_accepted) {
-		m->seen_accepted = accepted;
 		if (m->state == WIRE_STUCK)
 			stuck_heard(k, member);
 		else
-			has_moved(k, m);
+			has_moved(k, m, accepted - m->seen_accepted);
+		m->seen_accepted = accepted;
 	}
 	m->waiting = member_queue(k, m);
 	if (m->waiting == 0 || m->moved_at == 0)
 		m->moved_at = k->now;
 }
 
-/* Longer than stuck=, and than twice what it has been seen to take and go on: else of four that are
- * busy, each with a second for a client, those with a queue are stuck as soon as one has none. */
-static bool stands_still(const struct keeper *k, const struct member *m)
+/* For stuck=, and for twice what it has lately taken for a connection: else of four that are busy, with
+ * a second for each client, those with a queue were stuck as soon as one has none. */
+static bool stands_still(const struct keeper *k, const struct member *m, int64_t ahead_ms)
 {
-	int64_t still = k->now - m->moved_at;
+	int64_t still = k->now - m->moved_at + ahead_ms;
+	int64_t grace = m->usual_ms == 0 ? GRACE_MS : 0;
 
 	return m->state == WIRE_LIVE && m->seen_accepted > 0 && m->waiting > 0 &&
-	       still >= k->groups[m->group].stuck_ms && still >= 2 * m->usual_ms;
+	       still >= k->groups[m->group].stuck_ms + grace && still >= 2 * m->usual_ms;
 }
 
 /* Has somebody else nothing to do, and accepts at this time? One that had no reason to is asked by a
@@ -127,8 +141,10 @@ static void look_at_group(struct keeper *k, int group, int64_t late_ms)
 		if (k->members[i].state == WIRE_STUCK) {
 			give_pump(k, group);
 			nudge_probe(k, i);
-		} else if (2 * (stuck + 1) <= members && stands_still(k, &k->members[i]) &&
-		           others_are_idle(k, &k->members[i])) {
+		} else if (2 * (stuck + 1) <= members &&
+		           stands_still(k, &k->members[i], period_ms(&k->groups[group])) &&
+		           others_are_idle(k, &k->members[i]) && /* a look before: who must be asked */
+		           stands_still(k, &k->members[i], 0)) {
 			stuck++;
 			judge(k, i);
 		}
@@ -167,7 +183,7 @@ void stuck_heard(struct keeper *k, int member)
 {
 	struct member *m = &k->members[member];
 
-	has_moved(k, m);
+	has_moved(k, m, 0);
 	handover_heard(k, member);
 	if (m->state != WIRE_STUCK)
 		return;

@@ -68,14 +68,17 @@ def flows_of_survivors():
     first = {s: m["pid"] for s, m in until_live(COPIES, PORT).items()}
     homes = {source: home(source) for source in SOURCES}
     steady = {source: slot for source, slot in homes.items() if slot not in (None, *MORTAL)}
-    flows, kills, end = Flows(steady), 0, time.monotonic() + pick(60, 8)
+    flows, kills, pid, end = Flows(steady), 0, 0, time.monotonic() + pick(60, 8)
     while time.monotonic() < end:
         time.sleep(EVERY)
-        pid = live_pids(PORT).get(MORTAL[kills % 2])
-        if pid:
+        found = live_pids(PORT).get(MORTAL[kills % 2])
+        if found:
+            pid = found
             os.kill(pid, signal.SIGKILL)
             kills += 1
     flows.end()
+    until(20, "the last killed one's successor",
+          lambda: live_pids(PORT).get(MORTAL[(kills - 1) % 2], pid) != pid)
     now = {s["slot"]: s["pid"] for s in whole(PORT, COPIES)["slots"] if s["state"] == "live"}
     print(f"{flows.total} connections of {len(steady)} flows, {kills} kills, "
           f"{len(flows.failed)} failed, {len(flows.moved)} moved")
