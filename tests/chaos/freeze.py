@@ -81,7 +81,7 @@ def busy(stuck_ms, seconds, port):
     check(not any(failed(result) for result in results), results)
     whole(port, COPIES)
     stop(launcher, port)
-    return sum(r["ok"] for r in results), max(r["seconds"] for r in results), seen
+    return sum(r["ok"] for r in results), seen
 
 
 if LONG:
@@ -94,9 +94,9 @@ if LONG:
             without = both.submit(busy, 0, 60, PORT + 1)
         with_it, without = with_it.result(), without.result()
         print(f"stuck=1000: {with_it}; stuck=0: {without}")
-        check("stuck" not in with_it[2], with_it)
-        # as many: two runs with other hashes differ by what luck leaves idle
-        check(with_it[0] / with_it[1] >= 0.9 * without[0] / without[1], with_it, without)
+        check("stuck" not in with_it[1], with_it)
+        # as many: two runs with other hashes differ by what luck leaves idle, 5 % and more
+        check(with_it[0] >= 0.8 * without[0], with_it, without)
         figure("busy, 1.5 s a request", with_it[0] + without[0], 0, 0,
                note=f"answered: {with_it[0]} with stuck=1000, {without[0]} with stuck=0")
 
