@@ -21,6 +21,11 @@ TIMES = pick(20, 4)
 FEW = pick(10, 2)  # of those that take their time
 
 
+def in_the_long_form(function):
+    """Servers that fail now and then by themselves."""
+    return test(180, BOTH)(function) if LONG else function
+
+
 @contextlib.contextmanager
 def load(port=PORT):
     """Clients at work; the result is in the dict once they have ended."""
@@ -231,13 +236,13 @@ def apache_prefork_graceful():
                 signals(signal.SIGUSR1, FEW))
 
 
-@test(180, SOME)
+@in_the_long_form
 def apache_event_graceful():
     none_failed(f"apache event, {FEW} times graceful", apache_event,
                 signals(signal.SIGUSR1, FEW))
 
 
-@test(180, SOME)
+@in_the_long_form
 def uwsgi_hup():
     """It becomes itself anew by exec, with the listener."""
     none_failed(f"uwsgi, {FEW} times HUP", uwsgi, signals(signal.SIGHUP, FEW, seen=True),
