@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include "../util/log.h"
 #include "fault.h"
 #include "give.h"
 #include "group.h"
@@ -16,10 +17,13 @@
 void leave_release(struct keeper *k, int member)
 {
 	struct member *m = &k->members[member];
+	unsigned waiting = member_is_alone(k, member) ? member_queue(k, m) : 0;
 	int group = m->group;
 
-	if (member_is_alone(k, member)) /* nobody can take them: reset by the kernel */
-		k->groups[group].lost += member_queue(k, m);
+	k->groups[group].lost += waiting;
+	if (waiting > 0)
+		log_warn("slot %u of group '%s' ends: %u waiting connections are reset, nobody could take them",
+		         m->slot, k->groups[group].name, waiting);
 	(void)member_accepted(m);
 	state_commit(k);
 	FAULT(release_before);
