@@ -94,6 +94,22 @@ static int check_free(struct keeper *k, const struct wire_reserve *want)
 	return r < 0 && want->addr.proto == IPPROTO_TCP && wake_sibling(k, &want->addr) ? -EAGAIN : r;
 }
 
+/* Connections of the port that somebody has accepted: held by a process, and ended by their server;
+ * without what we have taken out of queues, and without nudges. */
+static void accepted_ones(struct keeper *k, uint16_t tcp_port, int *ret_held, int *ret_closing)
+{
+	int n = k->diag < 0 ? 0 : k->os->accepted(k->diag, tcp_port, listed, LISTENERS_MAX);
+
+	*ret_held = *ret_closing = 0;
+	for (int i = 0; i < n; i++) {
+		if (listed[i].closing)
+			++*ret_closing;
+		else
+			*ret_held += !give_has(k, listed[i].cookie) &&
+			             !nudge_is_from(k, &listed[i].peer);
+	}
+}
+
 static int make(struct keeper *k, const struct wire_reserve *want)
 {
 	for (int i = 0; i < GROUPS_MAX; i++) {
@@ -114,6 +130,8 @@ static int make(struct keeper *k, const struct wire_reserve *want)
 		g->list_at = g->order_at = NEVER;
 		if (getrandom(&g->seed, sizeof(g->seed), GRND_NONBLOCK) != sizeof(g->seed))
 			g->seed = (uint32_t)k->now * 2654435761u;
+		if (want->addr.proto == IPPROTO_TCP)
+			accepted_ones(k, want->addr.port, &g->held_before, &g->closing_before);
 		bucket_init(&g->table);
 		memset(g->ghost_index, 0xff, sizeof(g->ghost_index));
 		if (k->group_top <= i)
@@ -240,7 +258,7 @@ static bool has_counted(struct keeper *k, int group)
 bool group_is_heard(struct keeper *k, int group)
 {
 	struct group *g = &k->groups[group];
-	int n, held = 0, closing = 0;
+	int held, closing;
 
 	if (g->heard || has_counted(k, group)) {
 		g->unheard = false;
@@ -248,15 +266,10 @@ bool group_is_heard(struct keeper *k, int group)
 	}
 	if (g->unheard || k->diag < 0)
 		return false;
-	n = k->os->accepted(k->diag, g->addr.port, listed, LISTENERS_MAX);
-	for (int i = 0; i < n; i++) {
-		if (listed[i].closing)
-			closing++;
-		else
-			held += !give_has(k, listed[i].cookie);
-	}
-	/* Whoever holds one has returned from accept(2); the count follows at once. */
-	g->unheard = closing > UNSEEN_MAX || (held > 0 && !has_counted(k, group));
+	accepted_ones(k, g->addr.port, &held, &closing);
+	/* Whoever holds a client's has returned from accept(2): the count follows at once. */
+	g->unheard = closing > g->closing_before + UNSEEN_MAX ||
+	             (held > g->held_before && !has_counted(k, group));
 	for (int i = 0; i < k->member_top && !g->unheard; i++)
 		if (k->members[i].used && k->members[i].group == group &&
 		    k->members[i].state == WIRE_LIVE)

@@ -30,6 +30,19 @@ int nudge_find(const struct keeper *k, int group, const struct addr *peer,
 	return NONE;
 }
 
+bool nudge_is_from(const struct keeper *k, const struct addr *peer)
+{
+	struct addr from = addr_unmap(peer);
+
+	for (int i = 0; i < k->nudge_top; i++) {
+		struct addr mine = addr_unmap(&k->nudges[i].peer);
+
+		if (k->nudges[i].used && addr_same_end(&mine, &from))
+			return true;
+	}
+	return false;
+}
+
 unsigned nudge_outstanding(const struct keeper *k, int member)
 {
 	unsigned n = 0;

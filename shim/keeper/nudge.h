@@ -11,6 +11,9 @@
 int nudge_find(const struct keeper *k, int group, const struct addr *peer,
                const struct addr *local);
 
+/** nudge_is_from - does a connection from this end come from us, and has nobody asked about it yet */
+bool nudge_is_from(const struct keeper *k, const struct addr *peer);
+
 /** nudge_end - it came out of a queue, or can never be in one */
 void nudge_end(struct keeper *k, int nudge);
 

@@ -64,6 +64,9 @@ static void diag_entry(const struct inet_diag_msg *m, const uint8_t *attributes,
 	ret->uid = m->idiag_uid;
 	ret->inode = m->idiag_inode;
 	ret->retries = m->idiag_retrans;
+	ret->peer.family = m->idiag_family;
+	ret->peer.port = ntohs(m->id.idiag_dport);
+	memcpy(ret->peer.ip, m->id.idiag_dst, m->idiag_family == AF_INET ? 4 : 16);
 	ret->closing = m->idiag_state != TCP_ESTABLISHED && m->idiag_state != TCP_LISTEN;
 }
 

@@ -30,6 +30,7 @@ struct os_listener {
 	uint32_t inode;
 	uint8_t retries; /* half-open: how often the SYN-ACK was sent again */
 	bool closing;    /* a connection that its server has ended first */
+	struct addr peer; /* of a connection: family, IP and port of the other end */
 };
 
 struct os {

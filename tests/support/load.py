@@ -135,6 +135,8 @@ class Load:
         for letter, value in (("-n", total), ("-t", seconds), ("-q", question), ("-e", ending)):
             argv += [letter, value] if value else []
         self.process = Process(*argv, *words)
+        # from then on TERM ends it with a result
+        until(20, "a load client", lambda: os.path.exists(self.log))
 
     def over(self):
         return self.process.popen.poll() is not None
