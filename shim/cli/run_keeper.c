@@ -22,7 +22,8 @@ static int own_pidfd(const struct run *r)
 #endif
 }
 
-static int ask_slots(struct run *r, struct keeper_client *client, uint32_t *ret_first)
+static int ask_slots(struct run *r, struct keeper_client *client, uint32_t *ret_first,
+		     uint32_t *ret_held)
 {
 	struct wire_packet p;
 	int result;
@@ -39,6 +40,7 @@ static int ask_slots(struct run *r, struct keeper_client *client, uint32_t *ret_
 	if (p.head.type != WIRE_REGISTER)
 		return -EPROTO;
 	*ret_first = p.body.reg.first;
+	*ret_held = p.body.reg.held;
 	return 0;
 }
 
@@ -67,7 +69,7 @@ static void remember_address(struct run *r, const struct addr *a)
 int run_keeper_open(struct run *r)
 {
 	struct keeper_client client;
-	uint32_t first = 0;
+	uint32_t first = 0, held = 0;
 	int pidfd = own_pidfd(r), result;
 
 	result = keeper_connect(r->sys, &r->where, WIRE_LAUNCHER, pidfd, &client);
@@ -75,14 +77,16 @@ int run_keeper_open(struct run *r)
 		close(pidfd);
 	if (result != 0)
 		return result;
-	result = ask_slots(r, &client, &first);
+	result = ask_slots(r, &client, &first, &held);
 	if (result != 0) {
 		close(client.fd);
 		return result;
 	}
 	if (!r->registered)
-		r->first = first;
-	else if (r->first != first)
+		r->first = first; /* what is held there is not of ours */
+	else
+		r->held = held; /* copies were quicker */
+	if (r->first != first)
 		log_warn(
 			"the new keeper counts our copies from slot %u, they have slots from %u on",
 			first, r->first);

@@ -39,6 +39,14 @@ int keeper_connect(const struct sys *sys, const struct keeper_where *where, unsi
                    struct keeper_client *ret_client);
 
 /**
+ * keeper_look - who listens on name @k
+ *
+ * Returns 0: a keeper of this user; -EPERM another user's process; -ECONNREFUSED nobody; -EAGAIN it
+ * takes no more connections; -errno.
+ */
+int keeper_look(const struct sys *sys, const struct keeper_where *where, unsigned k);
+
+/**
  * keeper_ask - one question, one answer, within KEEPER_DEADLINE_MS
  * @packet: in: type, body, fds (stay the caller's); out: the answer (fds become the caller's)
  *

@@ -23,6 +23,7 @@
 #include "handover.h"
 #include "leave.h"
 #include "member.h"
+#include "name.h"
 #include "order.h"
 #include "peer.h"
 #include "process.h"
@@ -32,7 +33,6 @@
 #include "vault.h"
 #include "stuck.h"
 
-#define BACKLOG        128
 #define EVENTS         64
 #define INHERITED_MAX  4096
 #define ACCEPT_PAUSE_MS 100
@@ -220,35 +220,6 @@ static bool turn(struct keeper *k, int idle_ms)
 	return false;
 }
 
-/* The first name that is free; another keeper of ours under any of them: -EEXIST. */
-static int listen_by_name(struct keeper *k, const char *name)
-{
-	struct keeper_where where = { .name = name, .uid = k->uid };
-	struct keeper_client other;
-	struct sockaddr_un sun;
-	int r = -EADDRINUSE;
-
-	if (keeper_connect(k->sys, &where, WIRE_CONTROL, -1, &other) == 0) {
-		close(other.fd);
-		return -EEXIST;
-	}
-	k->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (k->listener == -1)
-		return -errno;
-	for (unsigned i = 0; i < (name ? 1 : KEEPER_NAMES); i++) {
-		socklen_t len = peer_address(name, k->uid, i, &sun);
-
-		if (bind(k->listener, (struct sockaddr *)&sun, len) == 0) {
-			r = listen(k->listener, BACKLOG) == -1 ? -errno : 0;
-			break;
-		}
-		r = -errno;
-		if (errno != EADDRINUSE)
-			break;
-	}
-	return r;
-}
-
 static void raise_limit(void)
 {
 	struct rlimit l;
@@ -274,8 +245,6 @@ static void close_inherited(int but)
 
 static int set_up(struct keeper *k, const struct keeper_options *options)
 {
-	int r;
-
 	k->sys = sys_get();
 	k->os = os_get();
 	k->uid = (uint32_t)geteuid();
@@ -289,9 +258,9 @@ static int set_up(struct keeper *k, const struct keeper_options *options)
 	k->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (k->epoll == -1)
 		return -errno;
-	r = listen_by_name(k, options->name);
-	if (r < 0)
-		return r;
+	k->listener = name_listen(k->sys, options->name, k->uid);
+	if (k->listener < 0)
+		return k->listener;
 	state_commit(k);
 	return 0;
 }
@@ -326,7 +295,7 @@ static int begin(struct keeper *k)
 	int r;
 
 	k->now = monotonic_ms();
-	(void)listen(k->listener, BACKLOG); /* so that its credentials name a process that lives */
+	(void)listen(k->listener, NAME_BACKLOG); /* so that its credentials name a process that lives */
 	restore(k);
 	if (k->diag < 0)
 		log_warn("keeper: the kernel lists no sockets (%s): strangers are not seen",

@@ -277,6 +277,21 @@ static int on_leave(struct keeper *k, int conn, struct wire_packet *p)
 	return reply(k, c, p, seq, r);
 }
 
+/* Of these no event tells any more. */
+static uint32_t joined_already(const struct keeper *k, const struct conn *launcher)
+{
+	uint32_t n = 0;
+
+	for (int i = 0; i < k->member_top; i++) {
+		const struct member *m = &k->members[i];
+
+		n += m->used && m->state != WIRE_STARTING && m->slot >= launcher->first &&
+		     m->slot < launcher->first + launcher->n &&
+		     strcmp(launcher->launch, k->groups[m->group].name) == 0;
+	}
+	return n;
+}
+
 static int on_register(struct keeper *k, int conn, struct wire_packet *p)
 {
 	struct conn *c = &k->conn[conn];
@@ -301,6 +316,7 @@ static int on_register(struct keeper *k, int conn, struct wire_packet *p)
 	memcpy(c->launch, reg->group, sizeof(c->launch));
 	c->first = reg->first = first;
 	c->n = reg->n;
+	reg->held = joined_already(k, c);
 	return reply(k, c, p, seq, 0);
 }
 

@@ -211,6 +211,8 @@ struct wire_register {
 	char group[WIRE_GROUP_MAX];
 	uint32_t n;
 	uint32_t first; /* request: the lowest that will do; reply: the slots are first .. first + n - 1 */
+	uint32_t held;  /* reply: sockets of these slots that have joined already */
+	uint32_t zero;
 };
 
 struct wire_slot { /* GIVE_UP, EVENT_LIVE, EVENT_GONE; WAKE: addr alone */

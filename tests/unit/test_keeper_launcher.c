@@ -84,6 +84,25 @@ static void launchers_of_a_group_get_numbers_of_their_own(void **state)
 		close(c[i].fd);
 }
 
+static void a_launcher_that_comes_later_hears_how_much_is_held(void **state)
+{
+	struct shard_conn a = shard_in_slot(0, 0), b = shard_in_slot(2, 0), other = shard_in_slot(3, 0);
+	struct keeper_client c = connect_as(WIRE_LAUNCHER, -1);
+	struct wire_packet p;
+
+	(void)state;
+	memset(&p, 0, sizeof(p));
+	strcpy(p.body.reg.group, "a");
+	p.body.reg.n = 3;
+	assert_int_equal(ask(&c, WIRE_REGISTER, &p), 0);
+	assert_int_equal(p.body.reg.held, 2);
+	assert_true(hears_nothing(&c));
+	shard_close(&a);
+	shard_close(&b);
+	shard_close(&other);
+	close(c.fd);
+}
+
 static void launchers_are_listed_with_their_slots_until_they_end(void **state)
 {
 	struct keeper_client a = launcher_up("a", 3), second = launcher_up("a", 2), none;
@@ -300,6 +319,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		KEEPER_TEST(launchers_of_a_group_get_numbers_of_their_own),
+		KEEPER_TEST(a_launcher_that_comes_later_hears_how_much_is_held),
 		KEEPER_TEST(launchers_are_listed_with_their_slots_until_they_end),
 		KEEPER_TEST(a_gap_that_is_too_small_is_not_used),
 		KEEPER_TEST(more_slots_than_there_are_is_refused),
