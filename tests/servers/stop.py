@@ -29,7 +29,10 @@ def stopped(launcher, *words, port=PORT):
     """stop ends it; everything is over when it returns."""
     pids = [slot["pid"] for slot in live(port).values()]
     code, err = told(*words)
-    with socket.socket() as plain:  # an unshimmed server, without SO_REUSEADDR
+    with socket.socket() as plain:  # an unshimmed server
+        # Not for a listener, which refuses all the same: a copy that TERM killed may have closed a
+        # connection before its client did.
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         plain.bind(("127.0.0.1", port))
         plain.listen()
     check(code == 0 and err == "", words, "ended with", code, err)
