@@ -38,9 +38,15 @@ static bool overlap_is_their_own(const struct wire_reserve *want, bool other_sha
 	       (want->addr.proto == IPPROTO_UDP && want->reuse_addr && other_reuse);
 }
 
+static int try_bind(struct keeper *k, int fd, const struct sockaddr_storage *ss, socklen_t len)
+{
+	return k->sys->bind(fd, (const struct sockaddr *)ss, len) == -1 ? -errno : 0;
+}
+
 /* Would the bind have worked without us? Asked by doing it, with no option that shares: so sockets that
- * are bound but do not listen count too. 0; -EADDRINUSE; what else goes wrong is the shard's to see. */
-static int try_unshared(struct keeper *k, const struct addr *a)
+ * are bound but do not listen count too. 0; -EADDRINUSE; what else goes wrong is the shard's to see.
+ * What is left of connections of an earlier run does not count; untouched: there is nothing of the kind. */
+static int try_unshared(struct keeper *k, const struct addr *a, bool *ret_untouched)
 {
 	bool tcp = a->proto == IPPROTO_TCP;
 	int fd = k->sys->socket(a->family, (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, 0);
@@ -54,11 +60,14 @@ static int try_unshared(struct keeper *k, const struct addr *a)
 		(void)k->sys->setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only));
 	if (device)
 		(void)k->sys->setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &device, sizeof(device));
-	if (tcp) /* what is left of connections of an earlier run does not count */
+	r = try_bind(k, fd, &ss, len);
+	*ret_untouched = r == 0;
+	if (tcp && r == -EADDRINUSE) {
 		(void)k->sys->setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	r = k->sys->bind(fd, (struct sockaddr *)&ss, len) == -1 && errno == EADDRINUSE ? -EADDRINUSE : 0;
+		r = try_bind(k, fd, &ss, len);
+	}
 	k->sys->close(fd);
-	return r;
+	return r == -EADDRINUSE ? r : 0;
 }
 
 /* Is it a shard of the keeper before us that has accepted nothing since? Then wake it. */
@@ -83,25 +92,36 @@ static bool wake_sibling(struct keeper *k, const struct addr *a)
 }
 
 /* A foreign socket in the way: without us the server would get EADDRINUSE. */
-static int check_free(struct keeper *k, const struct wire_reserve *want)
+static int check_free(struct keeper *k, const struct wire_reserve *want, bool *ret_untouched)
 {
 	int r;
 
+	*ret_untouched = false;
 	if (want->own_sharing || want->rejoins ||
 	    (want->addr.proto == IPPROTO_UDP && want->reuse_addr))
 		return 0;
-	r = try_unshared(k, &want->addr);
+	r = try_unshared(k, &want->addr, ret_untouched);
 	return r < 0 && want->addr.proto == IPPROTO_TCP && wake_sibling(k, &want->addr) ? -EAGAIN : r;
 }
 
-/* Connections of the port that somebody has accepted: held by a process, and ended by their server;
- * without what we have taken out of queues, and without nudges. */
-static void accepted_ones(struct keeper *k, uint16_t tcp_port, int *ret_held, int *ret_closing)
+static bool is_of(const struct addr *group, const struct addr *connection)
 {
-	int n = k->diag < 0 ? 0 : k->os->accepted(k->diag, tcp_port, listed, LISTENERS_MAX);
+	struct addr a = addr_unmap(group), b = addr_unmap(connection);
+
+	return addr_is_wildcard(group) || addr_same_end(&a, &b);
+}
+
+/* Connections of an address that somebody has accepted: held by a process, and ended by their server;
+ * without what we have taken out of queues, and without nudges. The kernel looks through all there
+ * are in its table: never while a server waits for us, if it can be helped. */
+static void accepted_ones(struct keeper *k, const struct addr *tcp, int *ret_held, int *ret_closing)
+{
+	int n = k->diag < 0 ? 0 : k->os->accepted(k->diag, tcp->family, tcp->port, listed, LISTENERS_MAX);
 
 	*ret_held = *ret_closing = 0;
 	for (int i = 0; i < n; i++) {
+		if (!is_of(tcp, &listed[i].addr))
+			continue;
 		if (listed[i].closing)
 			++*ret_closing;
 		else
@@ -110,7 +130,7 @@ static void accepted_ones(struct keeper *k, uint16_t tcp_port, int *ret_held, in
 	}
 }
 
-static int make(struct keeper *k, const struct wire_reserve *want)
+static int make(struct keeper *k, const struct wire_reserve *want, bool untouched)
 {
 	for (int i = 0; i < GROUPS_MAX; i++) {
 		struct group *g = &k->groups[i];
@@ -130,8 +150,8 @@ static int make(struct keeper *k, const struct wire_reserve *want)
 		g->list_at = g->order_at = NEVER;
 		if (getrandom(&g->seed, sizeof(g->seed), GRND_NONBLOCK) != sizeof(g->seed))
 			g->seed = (uint32_t)k->now * 2654435761u;
-		if (want->addr.proto == IPPROTO_TCP)
-			accepted_ones(k, want->addr.port, &g->held_before, &g->closing_before);
+		if (want->addr.proto == IPPROTO_TCP && !untouched)
+			accepted_ones(k, &want->addr, &g->held_before, &g->closing_before);
 		bucket_init(&g->table);
 		memset(g->ghost_index, 0xff, sizeof(g->ghost_index));
 		if (k->group_top <= i)
@@ -145,6 +165,7 @@ int group_reserve(struct keeper *k, const struct wire_reserve *want)
 {
 	char text[ADDR_TEXT_MAX], other[ADDR_TEXT_MAX];
 	int found = NONE, r;
+	bool untouched;
 
 	for (int i = 0; i < k->group_top; i++) {
 		struct group *g = &k->groups[i];
@@ -175,11 +196,11 @@ int group_reserve(struct keeper *k, const struct wire_reserve *want)
 		k->groups[found].reuse_addr &= want->reuse_addr != 0;
 		return found;
 	}
-	r = check_free(k, want);
+	r = check_free(k, want, &untouched);
 	if (r == -EADDRINUSE)
 		log_info("%s refused: a socket that is not ours has it",
 		         addr_format(&want->addr, text, sizeof(text)));
-	return r < 0 ? r : make(k, want);
+	return r < 0 ? r : make(k, want, untouched);
 }
 
 void group_release_if_empty(struct keeper *k, int group)
@@ -266,7 +287,7 @@ bool group_is_heard(struct keeper *k, int group)
 	}
 	if (g->unheard || k->diag < 0)
 		return false;
-	accepted_ones(k, g->addr.port, &held, &closing);
+	accepted_ones(k, &g->addr, &held, &closing);
 	/* Whoever holds a client's has returned from accept(2): the count follows at once. */
 	g->unheard = closing > g->closing_before + UNSEEN_MAX ||
 	             (held > g->held_before && !has_counted(k, group));

@@ -59,7 +59,7 @@ struct group {
 	bool own_sharing;   /* every shard's server asked for sharing itself */
 	bool reuse_addr;    /* every shard's server set SO_REUSEADDR itself */
 	bool heard;         /* one of them has asked about what it accepted */
-	int held_before, closing_before; /* connections of the port when the group was made */
+	int held_before, closing_before; /* connections of the address when the group was made */
 	bool unheard;       /* its servers accept by ways that we do not see: no nudges */
 	bool pump;          /* give_pump() is due */
 	bool own_program;   /* a server attached its own: we do not */

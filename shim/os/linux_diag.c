@@ -319,17 +319,21 @@ int linux_diag_half_open(int diag_fd, uint16_t port, struct os_listener *ret, si
 	return diag_both(diag_fd, &query, ret, max);
 }
 
-int linux_diag_accepted(int diag_fd, uint16_t port, struct os_listener *ret, size_t max)
+int linux_diag_accepted(int diag_fd, uint8_t family, uint16_t port, struct os_listener *ret,
+			size_t max)
 {
-	struct linux_diag_query query = {.proto = IPPROTO_TCP,
+	struct linux_diag_query query = {.family = family,
+					 .proto = IPPROTO_TCP,
 					 .port = port,
 					 .states = 1u << TCP_ESTABLISHED | 1u << TCP_FIN_WAIT1 |
 						   1u << TCP_FIN_WAIT2 | 1u << TCP_TIME_WAIT};
+	struct linux_diag_list list = {.entry = ret, .max = max};
 	int n, kept = 0;
 
 	if (port == 0)
 		return -EINVAL;
-	n = diag_both(diag_fd, &query, ret, max);
+	n = diag_family(diag_fd, &query, &list);
+	n = n < 0 ? n : (int)list.n;
 	/* Established without an inode: it waits in a queue still. */
 	for (int i = 0; i < n; i++)
 		if (ret[i].closing || ret[i].inode != 0)

@@ -46,7 +46,8 @@ int linux_diag_listeners(int diag_fd, uint8_t proto, uint16_t port, struct os_li
 			 size_t max);
 
 /** linux_diag_accepted - connections of a TCP port that somebody has accepted; errors as above */
-int linux_diag_accepted(int diag_fd, uint16_t port, struct os_listener *ret, size_t max);
+int linux_diag_accepted(int diag_fd, uint8_t family, uint16_t port, struct os_listener *ret,
+			size_t max);
 
 /** linux_diag_half_open - the handshakes under way on a TCP port; errors as above */
 int linux_diag_half_open(int diag_fd, uint16_t port, struct os_listener *ret, size_t max);

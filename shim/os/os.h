@@ -77,8 +77,9 @@ struct os {
 	int (*listeners_open)(void);
 	int (*listeners)(int diag_fd, uint8_t proto, uint16_t port, struct os_listener *ret, size_t max);
 
-	/** accepted - as listeners(), but the connections of a TCP port that somebody has accepted */
-	int (*accepted)(int diag_fd, uint16_t port, struct os_listener *ret, size_t max);
+	/** accepted - as listeners(), but the connections of a TCP port that somebody has accepted from
+	 * sockets of this address family */
+	int (*accepted)(int diag_fd, uint8_t family, uint16_t port, struct os_listener *ret, size_t max);
 
 	/** half_open - as listeners(), but the handshakes under way on a TCP port (SYN_RECV) */
 	int (*half_open)(int diag_fd, uint16_t port, struct os_listener *ret, size_t max);
