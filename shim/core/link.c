@@ -135,7 +135,15 @@ bool link_is_internal(const struct sys *sys, int fd)
 	return ours;
 }
 
-int link_ask(const struct sys *sys, struct shard *s, struct wire_packet *packet)
+static int turn_over(const struct sys *sys, struct shard *s, int r)
+{
+	if (link_failed(r))
+		link_close(sys, s);
+	atomic_store(&s->busy, false);
+	return r;
+}
+
+int link_tell(const struct sys *sys, struct shard *s, struct wire_packet *packet)
 {
 	int r, spins = 0;
 
@@ -144,14 +152,21 @@ int link_ask(const struct sys *sys, struct shard *s, struct wire_packet *packet)
 			return -EBUSY;
 		sched_yield();
 	}
-	if (still_ours(sys, s))
-		r = keeper_ask(sys, &s->keeper, packet);
-	else
-		r = -ENOTCONN;
-	if (link_failed(r))
-		link_close(sys, s);
-	atomic_store(&s->busy, false);
-	return r;
+	r = still_ours(sys, s) ? keeper_tell(sys, &s->keeper, packet) : -ENOTCONN;
+	packet->n_fds = 0; /* the caller's stay the caller's */
+	return r < 0 ? turn_over(sys, s, r == -EAGAIN ? -EBUSY : r) : 0;
+}
+
+int link_hear(const struct sys *sys, struct shard *s, struct wire_packet *packet)
+{
+	return turn_over(sys, s, keeper_hear(sys, &s->keeper, packet));
+}
+
+int link_ask(const struct sys *sys, struct shard *s, struct wire_packet *packet)
+{
+	int r = link_tell(sys, s, packet);
+
+	return r < 0 ? r : link_hear(sys, s, packet);
 }
 
 int link_leave(const struct sys *sys, struct shard *s, uint32_t action)

@@ -42,6 +42,12 @@ int link_restore(const struct sys *sys, struct shard *s, int fd);
 /** link_ask - one question; what ends the connection's use closes it. The answer's result or -errno */
 int link_ask(const struct sys *sys, struct shard *s, struct wire_packet *packet);
 
+/** link_tell - its first half: sent, and after 0 nobody else asks before link_hear(). 0 or -errno */
+int link_tell(const struct sys *sys, struct shard *s, struct wire_packet *packet);
+
+/** link_hear - its second half: the answer */
+int link_hear(const struct sys *sys, struct shard *s, struct wire_packet *packet);
+
 /** link_renumber - the connection with this number has another one now (-1: none). Under the lock */
 void link_renumber(int fd, int moved);
 

@@ -54,8 +54,8 @@ static int set_flags(const struct sys *sys, int fd, int flags)
 
 /* The gift is ours only after the keeper has heard so: two servers must never hold one client. A
  * keeper that is late with its answer reads our word before the end of our connection, and gives it
- * to nobody else: then it is ours too. */
-static int take(const struct sys *sys, struct shard *s, uint32_t gift)
+ * to nobody else: then it is ours too. Meanwhile the nudge that brought it is closed. */
+static int take(const struct sys *sys, struct shard *s, uint32_t gift, int nudge)
 {
 	struct wire_packet p;
 	int r, tries = 0;
@@ -64,9 +64,13 @@ static int take(const struct sys *sys, struct shard *s, uint32_t gift)
 		memset(&p, 0, sizeof(p));
 		p.head.type = WIRE_TAKEN;
 		p.body.given.gift = gift;
-		r = link_ask(sys, s, &p);
-		wire_close_fds(sys, &p);
+		r = link_tell(sys, s, &p);
 	} while (r == -EBUSY && s->keeper.fd >= 0 && ++tries < TAKE_TRIES);
+	swallow(sys, nudge, s);
+	if (r == 0) {
+		r = link_hear(sys, s, &p);
+		wire_close_fds(sys, &p);
+	}
 	return r == -ETIMEDOUT ? 0 : r;
 }
 
@@ -158,11 +162,14 @@ int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *ad
 		r = -ECANCELED;
 		goto out;
 	}
-	swallow(sys, accepted, s);
 	r = -ECANCELED;
 	given = p.fds[0];
-	if (!is_connection(sys, given, &peer, &peer_len) || set_flags(sys, given, flags) < 0 ||
-	    take(sys, s, p.body.given.gift) < 0) {
+	if (!is_connection(sys, given, &peer, &peer_len) || set_flags(sys, given, flags) < 0) {
+		swallow(sys, accepted, s);
+		sys->close(given);
+		goto out;
+	}
+	if (take(sys, s, p.body.given.gift, accepted) < 0) {
 		sys->close(given);
 		goto out;
 	}

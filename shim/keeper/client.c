@@ -141,20 +141,25 @@ int keeper_tell(const struct sys *sys, struct keeper_client *client, struct wire
 
 int keeper_ask(const struct sys *sys, struct keeper_client *client, struct wire_packet *packet)
 {
-	uint32_t seq;
 	int r = keeper_tell(sys, client, packet);
 
-	seq = client->seq;
 	packet->n_fds = 0; /* the caller's stay the caller's */
 	if (r < 0)
 		return r == -EAGAIN ? -EBUSY : r;
+	return keeper_hear(sys, client, packet);
+}
+
+int keeper_hear(const struct sys *sys, struct keeper_client *client, struct wire_packet *packet)
+{
+	int r;
+
 	for (;;) {
 		r = wire_receive(sys, client->fd, 0, packet);
 		if (r == 0)
 			return -ECONNRESET;
 		if (r < 0)
 			return r == -EAGAIN ? -ETIMEDOUT : r;
-		if (packet->head.seq == seq)
+		if (packet->head.seq == client->seq)
 			return packet->head.result;
 		wire_close_fds(sys, packet); /* an event, or the answer to what timed out before */
 	}

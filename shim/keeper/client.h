@@ -59,6 +59,9 @@ int keeper_ask(const struct sys *sys, struct keeper_client *client, struct wire_
 /** keeper_tell - send without waiting for an answer; 0 or -errno */
 int keeper_tell(const struct sys *sys, struct keeper_client *client, struct wire_packet *packet);
 
+/** keeper_hear - the answer to what was told last; as keeper_ask() */
+int keeper_hear(const struct sys *sys, struct keeper_client *client, struct wire_packet *packet);
+
 /**
  * keeper_start - start `COMMAND keeper` detached from the caller: no SIGCHLD, no zombie, no descriptor
  * of ours, empty signal mask, default signals, own session, cwd /, environment without LD_*

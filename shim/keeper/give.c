@@ -25,35 +25,35 @@
 
 /* --- taking connections out of queues */
 
-static int ends_of(const struct keeper *k, int fd, struct addr *ret_peer, struct addr *ret_local)
+static int end_of(const struct keeper *k, int fd, bool peer, struct addr *ret)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
 
-	if (getpeername(fd, (struct sockaddr *)&ss, &len) == -1)
+	if ((peer ? getpeername(fd, (struct sockaddr *)&ss, &len)
+	          : k->sys->getsockname(fd, (struct sockaddr *)&ss, &len)) == -1)
 		return -errno;
-	if (addr_from_sockaddr((struct sockaddr *)&ss, len, ret_peer) < 0)
-		return -EAFNOSUPPORT;
-	len = sizeof(ss);
-	if (k->sys->getsockname(fd, (struct sockaddr *)&ss, &len) == -1)
-		return -errno;
-	return addr_from_sockaddr((struct sockaddr *)&ss, len, ret_local);
+	return addr_from_sockaddr((struct sockaddr *)&ss, len, ret);
 }
 
 /* O_NONBLOCK belongs to the open file and so to the server: the accept is bounded by a ticking timer
  * instead. Nobody else accepts from an orphan, so that it never has to tick. */
-static int accept_bounded(struct keeper *k, int fd)
+static int accept_bounded(struct keeper *k, int fd, struct addr *ret_peer)
 {
 	struct itimerval tick = { { 0, ACCEPT_TICK_US }, { 0, ACCEPT_TICK_US } }, off = { { 0, 0 }, { 0, 0 } };
 	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
 	int r;
 
 	if (k->sys->poll(&p, 1, 0) != 1)
 		return -EAGAIN;
 	(void)setitimer(ITIMER_REAL, &tick, NULL);
-	r = k->sys->accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+	r = k->sys->accept4(fd, (struct sockaddr *)&ss, &len, SOCK_CLOEXEC);
 	r = r == -1 ? -errno : r;
 	(void)setitimer(ITIMER_REAL, &off, NULL);
+	if (r >= 0 && addr_from_sockaddr((struct sockaddr *)&ss, len, ret_peer) < 0)
+		memset(ret_peer, 0, sizeof(*ret_peer));
 	return r;
 }
 
@@ -66,13 +66,13 @@ static int free_gift(const struct keeper *k)
 }
 
 /* What came out of a queue is a nudge that woke nobody in time, or a gift. */
-static void take(struct keeper *k, int group, uint32_t from, int fd)
+static void take(struct keeper *k, int group, uint32_t from, int fd, const struct addr *peer)
 {
-	struct addr peer, local;
+	struct addr local;
 	int gift = free_gift(k), nudge = NONE;
 
-	if (ends_of(k, fd, &peer, &local) == 0)
-		nudge = nudge_find(k, group, &peer, &local);
+	if (nudge_is_from(k, peer) && end_of(k, fd, false, &local) == 0)
+		nudge = nudge_find(k, group, peer, &local);
 	if (nudge != NONE)
 		nudge_end(k, nudge);
 	if (nudge != NONE || gift == NONE) {
@@ -90,16 +90,17 @@ static void take(struct keeper *k, int group, uint32_t from, int fd)
 static int reserve(struct keeper *k, int member)
 {
 	const struct member *m = &k->members[member];
+	struct addr peer;
 	int fd;
 
 	if (free_gift(k) == NONE)
 		return -ENOSPC;
 	FAULT(give_accept_before);
-	fd = accept_bounded(k, m->fd);
+	fd = accept_bounded(k, m->fd, &peer);
 	FAULT(give_accept_after);
 	if (fd < 0)
 		return fd;
-	take(k, m->group, m->slot, fd);
+	take(k, m->group, m->slot, fd, &peer);
 	FAULT(give_reserved);
 	return 0;
 }
@@ -119,7 +120,7 @@ bool give_found(struct keeper *k, int fd)
 	int group = NONE;
 
 	memset(&local, 0, sizeof(local));
-	if (ends_of(k, fd, &peer, &local) < 0)
+	if (end_of(k, fd, true, &peer) < 0 || end_of(k, fd, false, &local) < 0)
 		return false;
 	for (int i = 0; i < k->group_top; i++) /* an exact address before a wildcard */
 		if (belongs(&k->groups[i], &local) &&
@@ -127,7 +128,7 @@ bool give_found(struct keeper *k, int fd)
 			group = i;
 	if (group == NONE)
 		return false;
-	take(k, group, UINT32_MAX, fd);
+	take(k, group, UINT32_MAX, fd, &peer);
 	return true;
 }
 
@@ -253,6 +254,8 @@ static void pump_steered(struct keeper *k, int group)
 			if (gifts_waiting(k, group) <= nudge_pending(k, group) &&
 			    reserve(k, i) < 0)
 				break;
+			if (gifts_waiting(k, group) >= nudge_pending(k, group))
+				nudge_send_ruled(k, group);
 			nudge_one(k, group);
 		}
 	}
@@ -336,7 +339,7 @@ int give_taken(struct keeper *k, int conn, uint32_t gift)
 
 		if (!g->used || g->id != gift || g->conn != conn)
 			continue;
-		state_close(k, g->fd); /* asked again, the next worker must still know it */
+		state_close(k, g->fd, g->cookie); /* asked again, the next worker must still know it */
 		g->used = false;
 		FAULT(taken);
 		if (k->conn[conn].member != NONE)

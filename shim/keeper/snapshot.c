@@ -127,9 +127,9 @@ static void close_when_committed(struct keeper *k, int fd, bool late, uint64_t i
 	k->closing[k->n_closing++].identity = identity;
 }
 
-void state_close(struct keeper *k, int fd)
+void state_close(struct keeper *k, int fd, uint64_t identity)
 {
-	close_when_committed(k, fd, false, snapshot_identity(fd));
+	close_when_committed(k, fd, false, identity);
 }
 
 void state_close_late(struct keeper *k, int fd, uint64_t identity)
@@ -162,9 +162,9 @@ uint64_t snapshot_identity(int fd)
 	uint64_t cookie;
 	struct stat st;
 
-	if (fd < 0 || fstat(fd, &st) == -1)
+	if (fd < 0)
 		return 0;
-	if (S_ISSOCK(st.st_mode) && os_get()->cookie(sys_get(), fd, &cookie) == 0)
+	if (os_get()->cookie(sys_get(), fd, &cookie) == 0)
 		return cookie;
-	return st.st_ino | UINT64_C(1) << 63; /* no cookie has that */
+	return fstat(fd, &st) == 0 ? st.st_ino | UINT64_C(1) << 63 : 0; /* no cookie has that */
 }

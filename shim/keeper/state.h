@@ -220,8 +220,9 @@ struct keeper {
 /** state_commit - from here on the next worker would go on; then close what was to be closed */
 void state_commit(struct keeper *k);
 
-/** state_close - close a descriptor once it is committed that it is not recorded any more */
-void state_close(struct keeper *k, int fd);
+/** state_close - close a descriptor once it is committed that it is not recorded any more; identity: of
+ * snapshot_identity() */
+void state_close(struct keeper *k, int fd, uint64_t identity);
 
 /** state_close_late - the same with the next commit but one, so after the answer to a request */
 void state_close_late(struct keeper *k, int fd, uint64_t identity);
