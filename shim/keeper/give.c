@@ -327,6 +327,7 @@ void give_answer(struct keeper *k, int conn, const struct wire_ask *ask, struct 
 	if (gift == NONE)
 		return;
 	k->gifts[gift].conn = conn;
+	k->soon = true;
 	ret->gift = k->gifts[gift].id;
 	*ret_fd = k->gifts[gift].fd;
 	FAULT(ask_chosen);

@@ -32,6 +32,7 @@
 #include "snapshot.h"
 #include "vault.h"
 #include "stuck.h"
+#include "wait.h"
 
 #define EVENTS         64
 #define INHERITED_MAX  4096
@@ -205,8 +206,7 @@ static bool turn(struct keeper *k, int idle_ms)
 	if (k->ending)
 		return false;
 	wait = next == NEVER ? -1 : next - k->now;
-	n = epoll_pwait(k->epoll, events, EVENTS, (int)(wait > 3600000 ? 3600000 : wait),
-	                vault_unblocked());
+	n = wait_events(k, events, EVENTS, (int)(wait > 3600000 ? 3600000 : wait));
 	k->ending |= vault_terminated();
 	k->now = monotonic_ms();
 	for (int i = 0; i < n && !k->ending; i++) {

@@ -180,6 +180,7 @@ static int connect_nudge(struct keeper *k, int nudge)
 		return r;
 	}
 	FAULT(nudge_connected);
+	k->soon = true;
 	if (must_speak(k, n))
 		(void)send(n->fd, "\n", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	FAULT(nudge_sent);

@@ -197,6 +197,8 @@ struct keeper {
 	int listener, epoll, diag;
 	bool ending;
 	bool trifle; /* this event has changed nothing that has to be committed by itself */
+	bool soon; /* a shard has just been nudged, or given something: it will say something at once */
+	unsigned spins_missed, spins_left_out; /* wait.c */
 	int64_t now, accept_at, idle_since;
 	int64_t vault_at; /* there is none: try again; NEVER: there is */
 	unsigned conns, foreign;
