@@ -24,6 +24,7 @@ int backend_no_queue(const struct sys *sys, int fd, unsigned *ret_waiting, unsig
 int backend_no_listeners_open(void);
 int backend_no_listeners(int diag_fd, uint8_t proto, uint16_t port, struct os_listener *ret,
 			 size_t max);
+int backend_no_accepted(int diag_fd, uint8_t family, uint16_t port, struct os_listener *ret, size_t max);
 int backend_no_connections(int diag_fd, uint16_t port, struct os_listener *ret, size_t max);
 void backend_no_unshare(const struct sys *sys, int fd, const struct addr *addr, bool had_port,
 			bool had_addr);

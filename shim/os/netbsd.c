@@ -34,6 +34,6 @@ const struct os os_netbsd = {
 	.queue = backend_no_queue,
 	.listeners_open = backend_no_listeners_open,
 	.listeners = backend_no_listeners,
-	.accepted = backend_no_connections,
+	.accepted = backend_no_accepted,
 	.half_open = backend_no_connections,
 };

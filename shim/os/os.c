@@ -116,6 +116,12 @@ int backend_no_listeners_open(void)
 	return -ENOTSUP;
 }
 
+int backend_no_accepted(int diag_fd, uint8_t family, uint16_t port, struct os_listener *ret, size_t max)
+{
+	(void)family;
+	return backend_no_connections(diag_fd, port, ret, max);
+}
+
 int backend_no_connections(int diag_fd, uint16_t port, struct os_listener *ret, size_t max)
 {
 	(void)diag_fd;

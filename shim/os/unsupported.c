@@ -31,6 +31,6 @@ const struct os os_unsupported = {
 	.queue = backend_no_queue,
 	.listeners_open = backend_no_listeners_open,
 	.listeners = backend_no_listeners,
-	.accepted = backend_no_connections,
+	.accepted = backend_no_accepted,
 	.half_open = backend_no_connections,
 };

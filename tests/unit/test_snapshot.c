@@ -129,7 +129,7 @@ static void a_descriptor_is_closed_only_when_that_is_committed(void **state)
 
 	(void)state;
 	assert_true(fd >= 0);
-	state_close(k, fd);
+	state_close(k, fd, snapshot_identity(fd));
 	assert_true(fcntl(fd, F_GETFD) >= 0);
 	state_commit(k);
 	assert_int_equal(fcntl(fd, F_GETFD), -1);
@@ -144,7 +144,7 @@ static void one_to_be_closed_late_is_closed_with_the_commit_after_that(void **st
 	(void)state;
 	assert_true(fd >= 0 && now >= 0);
 	state_close_late(k, fd, snapshot_identity(fd));
-	state_close(k, now);
+	state_close(k, now, snapshot_identity(now));
 	state_commit(k);
 	assert_true(fcntl(fd, F_GETFD) >= 0);
 	assert_int_equal(fcntl(now, F_GETFD), -1);
