@@ -38,19 +38,31 @@ static inline uintptr_t fdtab_peek(int fd)
 	return atomic_load_explicit(&fdtab_above, memory_order_relaxed) ? fdtab_peek_above(fd) : 0;
 }
 
-/** fdtab_count - one more accepted on a descriptor with this mark; the keeper's flags:
- * WIRE_NUDGED, WIRE_KEEPER_DIED */
-static inline uint64_t fdtab_count(uintptr_t mark)
+/** fdtab_is_plain - is a mark nothing but the address of a page: an accept has only to count there */
+static inline bool fdtab_is_plain(uintptr_t mark)
 {
-	struct wire_page *c = (struct wire_page *)(mark & ~(uintptr_t)FDTAB_BITS);
+	return mark != FDTAB_NOT_OURS && (mark & FDTAB_BITS) == 0;
+}
+
+/** fdtab_count_at - fdtab_count() by a mark that is plain */
+static inline uint64_t fdtab_count_at(uintptr_t plain)
+{
+	struct wire_page *c = (struct wire_page *)plain;
 
 	return atomic_fetch_add_explicit(&c->word, WIRE_ONE, memory_order_relaxed) & WIRE_FLAGS;
 }
 
-/** fdtab_flags - what fdtab_count() would return */
-static inline uint64_t fdtab_flags(uintptr_t mark)
+/** fdtab_count - one more accepted on a descriptor with this mark; the keeper's flags:
+ * WIRE_NUDGED, WIRE_KEEPER_DIED */
+static inline uint64_t fdtab_count(uintptr_t mark)
 {
-	struct wire_page *c = (struct wire_page *)(mark & ~(uintptr_t)FDTAB_BITS);
+	return fdtab_count_at(mark & ~(uintptr_t)FDTAB_BITS);
+}
+
+/** fdtab_flags_at - what fdtab_count_at() would return */
+static inline uint64_t fdtab_flags_at(uintptr_t plain)
+{
+	struct wire_page *c = (struct wire_page *)plain;
 
 	return atomic_load_explicit(&c->word, memory_order_relaxed) & WIRE_FLAGS;
 }

@@ -8,20 +8,21 @@ HOOK_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
 	struct hook_call call;
 	int r;
 
-	if (__builtin_expect(mark == FDTAB_NOT_OURS || (mark & 3) != 0, 0))
+	if (__builtin_expect(!fdtab_is_plain(mark), 0))
 		return hook_accept_rare(fd, addr, len, HOOK_ACCEPT);
 	call.fd = fd;
 	call.flags = 0;
 	call.addr = addr;
 	call.len = len;
-	call.room = addr && len ? *len : 0;
+	if (addr && len)
+		call.room = *len;
 	r = sys_complete->accept(fd, addr, len);
 	if (r < 0) {
-		if (__builtin_expect((fdtab_flags(mark) & WIRE_KEEPER_DIED) != 0, 0))
+		if (__builtin_expect((fdtab_flags_at(mark) & WIRE_KEEPER_DIED) != 0, 0))
 			hook_notice(&call);
 		return r;
 	}
-	if (__builtin_expect(fdtab_count(mark) != 0, 0))
+	if (__builtin_expect(fdtab_count_at(mark) != 0, 0))
 		r = hook_given(&call, r);
 	return r;
 }

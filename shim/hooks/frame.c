@@ -90,7 +90,7 @@ int hook_given(const struct hook_call *call, int accepted)
 {
 	const struct sys *sys = sys_get();
 	struct sockaddr *addr = call->addr;
-	socklen_t *len = call->len, room = call->room;
+	socklen_t *len = call->len, room = addr && len ? call->room : 0;
 	int fd = call->fd, flags = call->flags;
 	struct hook_frame f;
 
@@ -111,7 +111,7 @@ int hook_given(const struct hook_call *call, int accepted)
 			*len = room;
 		mark = fdtab_peek(fd); /* another thread may close it meanwhile */
 		r = sys->accept4(fd, addr, len, flags);
-		if (r < 0 || !mark || (mark & 3) || !fdtab_count(mark))
+		if (r < 0 || !fdtab_is_plain(mark) || !fdtab_count_at(mark))
 			return r;
 		accepted = r;
 	}

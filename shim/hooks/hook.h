@@ -60,7 +60,7 @@ struct hook_call {
 	int fd, flags;
 	struct sockaddr *addr;
 	socklen_t *len;
-	socklen_t room; /* what *len was before */
+	socklen_t room; /* what *len was before; not set without addr and len */
 };
 
 /** hook_given - after an accept, while the keeper nudges: what the server gets instead */
