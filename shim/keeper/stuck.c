@@ -1,7 +1,9 @@
-/* See stuck.h. Reads counters and queues only; costs one getsockopt per live shard and look. */
+/* See stuck.h. Reads counters and queues only; a look costs one poll, and a getsockopt for each shard
+ * that connections wait for. */
 #include "stuck.h"
 
 #include <netinet/in.h>
+#include <poll.h>
 
 #include "../util/log.h"
 #include "give.h"
@@ -14,6 +16,10 @@
 #define LOOK_MAX 250 /* ms */
 #define FORGET   16  /* looks at a quicker accept, about, until a slow one is forgotten */
 #define GRACE_MS 1000 /* more for a shard that has not shown yet what it takes for a connection */
+
+/* Scratch space of the one thread there is. Of whom a look does not ask, it is taken for true. */
+static bool waited_for[MEMBERS_MAX];
+static struct pollfd polled[MEMBERS_MAX];
 
 static int64_t period_ms(const struct group *g)
 {
@@ -57,6 +63,21 @@ static void has_moved(struct keeper *k, struct member *m, uint64_t accepted)
 	m->moved_at = m->accepted_at = k->now;
 }
 
+/* Nearly all queues are empty, nearly always. */
+static void ask_queues(struct keeper *k, int group)
+{
+	nfds_t n = 0;
+	int r;
+
+	for (int i = 0; i < k->member_top; i++)
+		if (takes_part(&k->members[i], group))
+			polled[n++] = (struct pollfd){ .fd = k->members[i].fd, .events = POLLIN };
+	r = k->sys->poll(polled, n, 0);
+	n = 0;
+	for (int i = 0; i < k->member_top; i++)
+		waited_for[i] = !takes_part(&k->members[i], group) || r < 0 || polled[n++].revents != 0;
+}
+
 /* What has happened since the last look. A late one: the machine, or we, stood still meanwhile, and
  * so may the shard have, for no fault of its own. */
 static void look(struct keeper *k, int member, int64_t late_ms)
@@ -73,7 +94,7 @@ static void look(struct keeper *k, int member, int64_t late_ms)
 			has_moved(k, m, accepted - m->seen_accepted);
 		m->seen_accepted = accepted;
 	}
-	m->waiting = member_queue(k, m);
+	m->waiting = waited_for[member] ? member_queue(k, m) : 0;
 	if (m->waiting == 0 || m->moved_at == 0)
 		m->moved_at = k->now;
 }
@@ -128,6 +149,7 @@ static void look_at_group(struct keeper *k, int group, int64_t late_ms)
 {
 	unsigned members = 0, stuck = 0;
 
+	ask_queues(k, group);
 	for (int i = 0; i < k->member_top; i++) {
 		if (!takes_part(&k->members[i], group))
 			continue;
