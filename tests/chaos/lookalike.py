@@ -158,6 +158,39 @@ def no_nudge_where_no_accept_was_seen():
     stop(launcher, PORT)
 
 
+def held_connection(host, listening):
+    """Somebody else's connection of the port; and its listener, or not any more."""
+    listener = socket.create_server((host, PORT))
+    client = socket.create_connection((host, PORT), 5)
+    kept = [client, listener.accept()[0]]
+    if listening:
+        return kept + [listener]
+    listener.close()
+    return kept
+
+
+@test(30)
+def connections_of_others_do_not_tell_that_nobody_is_heard():
+    """Of another address of the port, and of who had the address before. Nobody has accepted yet."""
+    kept = held_connection("127.0.0.1", False)
+    started = []
+    for slot in (0, 1):
+        started.append(preloaded(helper("chaos/server"), "127.0.0.1", PORT, "block",
+                                 env={"SOCKSHARD_SLOT": slot,
+                                      "SOCKSHARD_POLICY": f"{PORT}=balance,hold=60"}))
+        started[slot].says("^ready")
+        if slot == 0:
+            freeze_all(started[0].pid)
+            kept += held_connection("127.0.0.2", True)
+            waiting = [Client(PORT) for _ in range(3)]
+    os.kill(started[0].pid, signal.SIGKILL)
+    answers(waiting)
+    found = group(PORT)
+    check(sum(s["given"] for s in found["slots"]) == 3, found)
+    for end in kept + started[1:]:
+        end.close() if isinstance(end, socket.socket) else end.end()
+
+
 if LONG:  # what is lost is to be enough to compare
 
     @test(300)
