@@ -74,6 +74,9 @@ size_t nudge_rules(struct keeper *k, int group, struct program_rule *ret, size_t
 /** nudge_call - its process has lost its connection to us: the next accept is to make a new one */
 void nudge_call(struct keeper *k, int member);
 
+/** nudge_call_all - all of a group; not @on: those that no other nudge is on its way to, not any more */
+void nudge_call_all(struct keeper *k, int group, bool on);
+
 /** nudge_call_off - it has come back */
 void nudge_call_off(struct keeper *k, int member);
 
