@@ -24,6 +24,9 @@ void give_run(struct keeper *k);
 /** give_restore - after a worker's end: nudges and gifts that are no more are forgotten */
 void give_restore(struct keeper *k);
 
+/** give_reserve - one waiting connection becomes a gift: 0; -EAGAIN none waits; -ENOSPC; -errno */
+int give_reserve(struct keeper *k, int member);
+
 /**
  * give_found - a descriptor that nobody recorded: true, and taken over, when it is a connection to
  * one of our groups, which the worker that died had just accepted

@@ -1,5 +1,5 @@
-/* See nudge.h: what becomes of a nudge after it is sent, and the flag in the page that makes its shard
- * ask about it. */
+/* The part of nudge.h that is about what becomes of one after it is sent, and the flag in the page that
+ * makes its shard ask about it. */
 #include "nudge.h"
 
 #include <netinet/in.h>
