@@ -15,16 +15,14 @@
 #include "fault.h"
 #include "give.h"
 #include "group.h"
+#include "launcher.h"
 #include "leave.h"
 #include "member.h"
-#include "nudge.h"
 #include "process.h"
-#include "review.h"
 #include "snapshot.h"
 
-/* Sent after the commit (conn.c). Its descriptors are recorded elsewhere. */
-static int reply(struct keeper *k, const struct conn *c, struct wire_packet *p, uint32_t seq,
-                 int result)
+int request_reply(struct keeper *k, const struct conn *c, struct wire_packet *p, uint32_t seq,
+                  int result)
 {
 	p->head.seq = seq;
 	p->head.result = result;
@@ -69,7 +67,7 @@ static int on_hello(struct keeper *k, int conn, struct wire_packet *p)
 	p->body.hello.vault = (uint32_t)k->shared->vault.pid;
 	strcpy(p->body.hello.version, SOCKSHARD_VERSION);
 	memcpy(p->body.hello.service, k->service, sizeof(p->body.hello.service));
-	return reply(k, c, p, seq, r);
+	return request_reply(k, c, p, seq, r);
 }
 
 static bool want_is_valid(const struct wire_reserve *w)
@@ -104,7 +102,7 @@ static int on_reserve(struct keeper *k, int conn, struct wire_packet *p)
 		p->fds[0] = c->page.fd;
 		p->n_fds = 1;
 	}
-	r = reply(k, c, p, seq, r);
+	r = request_reply(k, c, p, seq, r);
 	p->n_fds = 0; /* the keeper's own */
 	return r;
 }
@@ -113,7 +111,7 @@ static int on_reserve(struct keeper *k, int conn, struct wire_packet *p)
 static int reply_own_fds(struct keeper *k, const struct conn *c, struct wire_packet *p, uint32_t seq,
                          int result)
 {
-	int r = reply(k, c, p, seq, result);
+	int r = request_reply(k, c, p, seq, result);
 
 	p->n_fds = 0;
 	p->fds[0] = p->fds[1] = NONE;
@@ -189,7 +187,7 @@ static int on_join(struct keeper *k, int conn, struct wire_packet *p, bool bound
 		memset(&p->body, 0, sizeof(p->body));
 		p->head.type = WIRE_JOINED;
 		p->body.joined.granted = 1;
-		return reply(k, c, p, seq, 0);
+		return request_reply(k, c, p, seq, 0);
 	}
 	if (bound && r < 0)
 		c->state = CONN_RESERVED;
@@ -248,7 +246,7 @@ static int on_ask(struct keeper *k, int conn, struct wire_packet *p)
 	give_answer(k, conn, &ask, &p->body.given, &fd);
 	p->n_fds = fd != NONE;
 	p->fds[0] = fd;
-	r = reply(k, c, p, seq, 0);
+	r = request_reply(k, c, p, seq, 0);
 	p->n_fds = 0; /* the keeper's own until it is acknowledged */
 	p->fds[0] = NONE;
 	return r;
@@ -259,7 +257,7 @@ static int on_taken(struct keeper *k, int conn, struct wire_packet *p)
 	uint32_t seq = p->head.seq;
 	int r = give_taken(k, conn, p->body.given.gift);
 
-	r = reply(k, &k->conn[conn], p, seq, r);
+	r = request_reply(k, &k->conn[conn], p, seq, r);
 	if (r == 0 && k->conn[conn].group != NONE)
 		give_pump(k, k->conn[conn].group);
 	return r;
@@ -274,87 +272,7 @@ static int on_leave(struct keeper *k, int conn, struct wire_packet *p)
 	if (p->body.leave.action < WIRE_CLOSED || p->body.leave.action > WIRE_CONNECTING)
 		return -EPROTO;
 	r = leave_request(k, conn, p->body.leave.action);
-	return reply(k, c, p, seq, r);
-}
-
-/* Of these no event tells any more. */
-static uint32_t joined_already(const struct keeper *k, const struct conn *launcher)
-{
-	uint32_t n = 0;
-
-	for (int i = 0; i < k->member_top; i++) {
-		const struct member *m = &k->members[i];
-
-		n += m->used && m->state != WIRE_STARTING && m->slot >= launcher->first &&
-		     m->slot < launcher->first + launcher->n &&
-		     strcmp(launcher->launch, k->groups[m->group].name) == 0;
-	}
-	return n;
-}
-
-static int on_register(struct keeper *k, int conn, struct wire_packet *p)
-{
-	struct conn *c = &k->conn[conn];
-	struct wire_register *reg = &p->body.reg;
-	uint32_t seq = p->head.seq, first = reg->first;
-
-	if (c->role != WIRE_LAUNCHER || c->state != CONN_READY || c->n != 0 ||
-	    !memchr(reg->group, '\0', sizeof(reg->group)) || reg->n == 0 || reg->n > BUCKETS_MAX ||
-	    reg->first >= BUCKETS_MAX)
-		return -EPROTO;
-	for (int i = 0; i < k->conn_top; i++) {
-		const struct conn *o = &k->conn[i];
-
-		if (o->used && o->n > 0 && strcmp(o->launch, reg->group) == 0 &&
-		    first < o->first + o->n && o->first < first + reg->n) {
-			first = o->first + o->n;
-			i = -1; /* look again from the new place */
-		}
-	}
-	if (first + reg->n > BUCKETS_MAX)
-		return reply(k, c, p, seq, -ENOSPC);
-	memcpy(c->launch, reg->group, sizeof(c->launch));
-	c->first = reg->first = first;
-	c->n = reg->n;
-	reg->held = joined_already(k, c);
-	return reply(k, c, p, seq, 0);
-}
-
-/* Only what nobody here holds: whoever is known already has no need to be woken. */
-static int on_wake(struct keeper *k, int conn, struct wire_packet *p)
-{
-	const struct addr a = p->body.slot.addr;
-	uint32_t seq = p->head.seq;
-	int r = 0;
-
-	if (k->conn[conn].n == 0 || a.port == 0 || (a.family != AF_INET && a.family != AF_INET6))
-		return -EPROTO;
-	for (int i = 0; i < k->group_top; i++)
-		if (k->groups[i].used && addr_equal(&k->groups[i].addr, &a))
-			return reply(k, &k->conn[conn], p, seq, 0);
-	if (a.proto == IPPROTO_TCP)
-		r = nudge_knock(k, &a);
-	return reply(k, &k->conn[conn], p, seq, r);
-}
-
-static int on_launcher_word(struct keeper *k, int conn, struct wire_packet *p)
-{
-	struct conn *c = &k->conn[conn];
-	uint32_t seq = p->head.seq, slot = p->body.slot.slot;
-
-	if (c->n == 0)
-		return -EPROTO;
-	if (p->head.type == WIRE_STOPPING)
-		c->stopping = true;
-	else if (slot >= c->first && slot < c->first + c->n)
-		c->given_up[slot / 8] |= (uint8_t)(1u << (slot % 8));
-	else
-		return -EPROTO;
-	for (int i = 0; i < k->member_top; i++)
-		if (k->members[i].used && k->members[i].state == WIRE_ORPHAN &&
-		    strcmp(k->groups[k->members[i].group].name, c->launch) == 0)
-			review_member(k, i);
-	return reply(k, c, p, seq, 0);
+	return request_reply(k, c, p, seq, r);
 }
 
 int request_handle(struct keeper *k, int conn, struct wire_packet *p)
@@ -396,26 +314,26 @@ int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 			return -EPROTO;
 		k->groups[c->group].own_program = true;
 		group_steer(k, c->group);
-		return reply(k, c, p, seq, 0);
+		return request_reply(k, c, p, seq, 0);
 	case WIRE_DEAF:
 		c->deaf = true;
 		if (c->state == CONN_OWNER && c->member != NONE)
 			k->members[c->member].deaf = DEAF_ALWAYS;
-		return reply(k, c, p, seq, 0);
+		return request_reply(k, c, p, seq, 0);
 	case WIRE_CLEAN_EXIT:
 		leave_clean_exit(k, conn, p->body.leave.action == WIRE_CLOSED);
-		return reply(k, c, p, seq, 0);
+		return request_reply(k, c, p, seq, 0);
 	case WIRE_REGISTER:
-		return on_register(k, conn, p);
+		return launcher_register(k, conn, p);
 	case WIRE_WAKE:
-		return on_wake(k, conn, p);
+		return launcher_wake(k, conn, p);
 	case WIRE_STOPPING:
 	case WIRE_GIVE_UP:
-		return on_launcher_word(k, conn, p);
+		return launcher_word(k, conn, p);
 	case WIRE_STATUS:
 		r = status_send(k, c, seq);
 		p->head.type = WIRE_STATUS;
-		return r < 0 ? r : reply(k, c, p, seq, 0);
+		return r < 0 ? r : request_reply(k, c, p, seq, 0);
 	default:
 		return -EPROTO;
 	}

@@ -12,6 +12,14 @@
  */
 int request_handle(struct keeper *k, int conn, struct wire_packet *packet);
 
+/**
+ * request_reply - what is sent to a connection after the commit (conn.c); returns 0
+ *
+ * The packet's descriptors are recorded elsewhere.
+ */
+int request_reply(struct keeper *k, const struct conn *c, struct wire_packet *p, uint32_t seq,
+                  int result);
+
 /** status_send - the answer to WIRE_STATUS, without the closing reply; 0 or -errno */
 int status_send(struct keeper *k, const struct conn *c, uint32_t seq);
 
