@@ -7,7 +7,7 @@
 
 #define SPIN_US    60
 #define GAP_US     10
-#define MISSES_MAX 10 /* in a row: then one wait in 1,024 is tried */
+#define MISSES_MAX 10 /* then one wait in 1,024 is tried */
 
 static int64_t monotonic_us(void)
 {
@@ -18,7 +18,8 @@ static int64_t monotonic_us(void)
 }
 
 /* Of no use where the shard is busy, or has to wait for the CPU that we look from (a gap between two
- * looks: somebody else had it): each time in a row that it was, twice as many are left out. */
+ * looks: somebody else had it): each time that it was four times as many are left out, each time that
+ * it was not half as many. */
 static int look(struct keeper *k, struct epoll_event *events, int max)
 {
 	int64_t begun, last, now;
@@ -35,9 +36,9 @@ static int look(struct keeper *k, struct epoll_event *events, int max)
 		now = monotonic_us();
 	} while (n == 0 && now - last < GAP_US && now - begun < SPIN_US);
 	if (n > 0 && now - last < GAP_US)
-		k->spins_missed = 0;
-	else if (k->spins_missed < MISSES_MAX)
-		k->spins_missed++;
+		k->spins_missed -= k->spins_missed > 0;
+	else
+		k->spins_missed = k->spins_missed < MISSES_MAX - 1 ? k->spins_missed + 2 : MISSES_MAX;
 	k->spins_left_out = (1u << k->spins_missed) - 1;
 	return n;
 }
