@@ -125,8 +125,8 @@ void leave_withdraw(struct keeper *k, int member, bool keep_home)
 
 	(void)group_list(k, group); /* a stranger that came unseen is known before indices move */
 	m->state = WIRE_DRAINING;
-	review_empty(k, group); /* it was the last that accepted: for the next one its queue waits */
-	if (keep_home)
+	(void)review_empty(k, group); /* it was the last that accepted: for the next one its queue waits */
+	if (keep_home && !m->followed)
 		g->slots[m->slot].home_until = k->now + g->hold_ms;
 	if (m->page.at && member_is_alone(k, member) && leave_others_live(k, member) &&
 	    (g->steered || give_is_possible(k, group))) {

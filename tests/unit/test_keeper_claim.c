@@ -516,6 +516,30 @@ static void what_waits_at_the_last_workers_exit_waits_for_the_next_one(void **st
 	opener_close(&o);
 }
 
+/* As haproxy reloads: the next worker holds its sockets before it takes them up one after the other. */
+static void sockets_that_lose_their_claimants_one_by_one_have_even_shares_with_the_next(void **state)
+{
+	struct opener a = opener_up(), b = opener_up();
+	struct worker one = worker_of(&a.s.joined, WIRE_WANT_OWN);
+	struct worker two = worker_of(&b.s.joined, WIRE_WANT_OWN);
+
+	(void)state;
+	worker_close(&two);
+	assert_int_equal(buckets(1), 0);
+	worker_close(&one);
+	assert_int_equal(state_of(0), WIRE_EMPTY);
+	assert_int_equal(buckets(0), look().group[0].buckets / 2);
+	one = worker_of(&a.s.joined, WIRE_WANT_OWN);
+	two = worker_of(&b.s.joined, WIRE_WANT_OWN);
+	assert_int_equal(state_of(1), WIRE_LIVE);
+	assert_int_equal(buckets(0), look().group[0].buckets / 2);
+	assert_int_equal(buckets(1), look().group[0].buckets / 2);
+	worker_close(&two);
+	worker_close(&one);
+	opener_close(&b);
+	opener_close(&a);
+}
+
 static void a_master_that_closes_after_its_workers_frees_the_port_at_once(void **state)
 {
 	struct wire_reserve w = wanted(tcp(), "a");
@@ -925,6 +949,7 @@ int main(void)
 		KEEPER_TEST(a_worker_that_comes_again_has_the_slot_of_the_one_that_died),
 		KEEPER_TEST(the_last_worker_that_leaves_does_not_take_the_masters_socket_along),
 		KEEPER_TEST(what_waits_at_the_last_workers_exit_waits_for_the_next_one),
+		KEEPER_TEST(sockets_that_lose_their_claimants_one_by_one_have_even_shares_with_the_next),
 		KEEPER_TEST(a_master_that_closes_after_its_workers_frees_the_port_at_once),
 		KEEPER_TEST(an_opener_that_begins_to_accept_is_noticed),
 		KEEPER_TEST(a_claim_that_is_repeated_makes_no_second_socket),
