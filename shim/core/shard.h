@@ -90,6 +90,14 @@ enum shard_touch {
  */
 void shard_touch(const struct sys *sys, int fd, enum shard_touch touch, int epfd);
 
+/**
+ * shard_received - another process has sent this descriptor
+ *
+ * The keeper is told at once that this process has the listener, too: the one that sent it may close it
+ * next, and nobody else could know that its queue is not to be emptied then.
+ */
+void shard_received(const struct sys *sys, int fd);
+
 /** shard_scan - mark the listeners that were here before this program, once */
 void shard_scan(const struct sys *sys);
 

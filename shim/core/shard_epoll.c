@@ -99,6 +99,20 @@ static void note(int epfd, int op, int fd, const struct epoll_event *event)
 	fdtab_unlock();
 }
 
+/* By this very process, since somebody sent it or before a fork. It may be registered for another thread,
+ * which waits already: nothing else would tell that it is used from now on. */
+static bool is_held(int fd)
+{
+	const struct shard *s;
+	bool held;
+
+	fdtab_lock();
+	s = fdtab_find(fd);
+	held = s && s->part == SHARD_HOLDS && s->owner == getpid();
+	fdtab_unlock();
+	return held;
+}
+
 int shard_epoll_ctl(const struct sys *sys, int epfd, int op, int fd, struct epoll_event *event)
 {
 	uintptr_t mark = fdtab_peek(fd);
@@ -106,7 +120,7 @@ int shard_epoll_ctl(const struct sys *sys, int epfd, int op, int fd, struct epol
 
 	/* One that is known is claimed by the first wait: uWSGI's and apache's workers have taken the
 	 * lock that serialises their accepts by then. */
-	if (op == EPOLL_CTL_ADD && fdtab_wants_touch(mark) && !fdtab_is_known(mark))
+	if (op == EPOLL_CTL_ADD && fdtab_wants_touch(mark) && (!fdtab_is_known(mark) || is_held(fd)))
 		shard_touch(sys, fd, TOUCH_WAIT, epfd);
 	r = sys->epoll_ctl(epfd, op, fd, event) == -1 ? -errno : 0;
 	if (r == 0 && init_is_self())

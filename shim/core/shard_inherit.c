@@ -63,6 +63,20 @@ void shard_scan(const struct sys *sys)
 	fdtab_unlock();
 }
 
+void shard_received(const struct sys *sys, int fd)
+{
+	struct addr a;
+
+	if (!init_is_self())
+		return;
+	if (fdtab_peek(fd) != FDTAB_NOT_OURS)
+		shard_reused(sys, fd);
+	init_ensure();
+	/* Looked at before, so that one that is sent connections does not wait for anybody's claim. */
+	if (!init.disabled && !init.keeper_off && !atomic_load(&init_sandboxed) && look(sys, fd, &a))
+		shard_touch(sys, fd, TOUCH_HOLD, -1);
+}
+
 /* One more number of a socket that is known by now. */
 static bool is_copy(const struct sys *sys, int fd)
 {

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <string.h>
 
 static __thread bool inside __attribute__((tls_model("initial-exec")));
 
@@ -52,6 +53,21 @@ static void scan(void)
 		shard_scan(sys_get());
 		(void)hook_leave(&f, 0);
 	}
+}
+
+void hook_received(const void *fds, size_t bytes)
+{
+	struct hook_frame f;
+
+	if (!hook_enter(&f))
+		return;
+	for (size_t at = 0; at + sizeof(int) <= bytes; at += sizeof(int)) {
+		int fd;
+
+		memcpy(&fd, (const char *)fds + at, sizeof(fd));
+		shard_received(sys_get(), fd);
+	}
+	(void)hook_leave(&f, 0);
 }
 
 void hook_touch_polled(uintptr_t pollfds, nfds_t n)

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -42,6 +43,9 @@ int hook_leave(struct hook_frame *f, int r);
 
 /** hook_sandbox - before the server installs a seccomp filter */
 void hook_sandbox(void);
+
+/** hook_received - the bytes of an SCM_RIGHTS message: descriptors that are this process's now */
+void hook_received(const void *fds, size_t bytes);
 
 /* Before a call that waits, while fdtab_touch is not 0: the first wait for a listener claims it. */
 void hook_touch_polled(uintptr_t pollfds, nfds_t n); /* glibc declares poll(2) as if it only wrote */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "../util/log.h"
 #include "conn.h"
 #include "fault.h"
 #include "group.h"
@@ -16,6 +17,12 @@
 static bool can_be_claimed(const struct member *m)
 {
 	return m->used && m->state != WIRE_STARTING && m->state != WIRE_DRAINING;
+}
+
+/* Its last owner has left, and it is being emptied. */
+static bool can_be_revived(const struct member *m)
+{
+	return m->state == WIRE_DRAINING && m->evict;
 }
 
 static int by_token(const struct keeper *k, const uint8_t token[WIRE_TOKEN])
@@ -42,7 +49,43 @@ static int by_descriptor(const struct keeper *k, uint64_t cookie, int fd)
 	if (fd == NONE || snapshot_identity(fd) != cookie)
 		return -EBADF;
 	member = member_by_cookie(k, cookie);
-	return member != NONE && can_be_claimed(&k->members[member]) ? member : -ENOENT;
+	if (member == NONE ||
+	    !(can_be_claimed(&k->members[member]) || can_be_revived(&k->members[member])))
+		return -ENOENT;
+	return member;
+}
+
+/* Whoever had it left before the process that it was sent to has received it. That one's from here on. */
+static int revive(struct keeper *k, int member)
+{
+	struct member *m = &k->members[member];
+	struct conn any = { .want = { .slot = WIRE_SLOT_ANY } };
+	bool taken = false;
+	int slot;
+
+	for (int i = 0; i < k->member_top; i++)
+		taken |= i != member && k->members[i].used && k->members[i].group == m->group &&
+		         k->members[i].slot == m->slot;
+	slot = taken ? group_pick_slot(k, m->group, &any, &taken) : (int)m->slot;
+	if (slot < 0)
+		return slot;
+	m->slot = (uint32_t)slot;
+	m->evict = false;
+	m->state = WIRE_ORPHAN; /* until the review of whose it is now */
+	m->hold_until = m->watch_at = NEVER;
+	for (int i = 0; i < k->conn_top; i++) {
+		struct conn *c = &k->conn[i];
+
+		if (!c->used || c->state != CONN_OWNER || c->member != member)
+			continue;
+		c->state = CONN_READY;
+		c->member = c->group = NONE;
+		if (c->fd == NONE && c->dead)
+			conn_forget(k, i);
+	}
+	log_info("slot %u of group '%s': a process that it was sent to has it", m->slot,
+	         k->groups[m->group].name);
+	return 0;
 }
 
 /* The process, other than the one that asks, that alone accepts from it; NONE: there is none. */
@@ -179,6 +222,7 @@ int claim_request(struct keeper *k, int conn, const struct wire_claim *claim, in
                   struct wire_joined *ret)
 {
 	struct conn *c = &k->conn[conn];
+	bool revived;
 	int member, r;
 
 	if (c->state == CONN_OWNER && c->hold == HOLD_CLAIMANT && k->members[c->member].made) {
@@ -190,6 +234,10 @@ int claim_request(struct keeper *k, int conn, const struct wire_claim *claim, in
 		return member;
 	if (c->state == CONN_OWNER && c->member != member)
 		return -EBADF;
+	revived = can_be_revived(&k->members[member]);
+	r = revived ? revive(k, member) : 0;
+	if (r < 0)
+		return r;
 	come_back(k, conn, member);
 	r = member;
 	if (claim->want == WIRE_WANT_OWN && !(c->state == CONN_OWNER && c->hold == HOLD_CLAIMANT))
@@ -199,5 +247,7 @@ int claim_request(struct keeper *k, int conn, const struct wire_claim *claim, in
 	else if (c->state != CONN_OWNER)
 		enter(k, c, member, HOLD_BESIDE);
 	review_member(k, member);
+	if (revived)
+		group_steer(k, k->members[member].group);
 	return r;
 }

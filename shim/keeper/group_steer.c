@@ -161,7 +161,7 @@ void group_steer(struct keeper *k, int group)
 	int fd, len, r;
 	bool known;
 
-	review_empty(k, group);
+	(void)review_empty(k, group);
 	deal(k, group);
 	key = key_of(g);
 	if (g->mode == WIRE_MODE_SHARED) { /* there is only one socket to choose */

@@ -14,16 +14,29 @@
 #include "review.h"
 #include "snapshot.h"
 
+/* Does an owner of it run exit(3)? It is about to end, and has its descriptors until then. */
+static bool an_owner_exits(const struct keeper *k, int member)
+{
+	for (int i = 0; i < k->conn_top; i++) {
+		const struct conn *c = &k->conn[i];
+
+		if (c->used && c->state == CONN_OWNER && c->member == member && c->clean && !c->dead)
+			return true;
+	}
+	return false;
+}
+
 void leave_release(struct keeper *k, int member)
 {
 	struct member *m = &k->members[member];
+	struct group *g = &k->groups[m->group];
 	unsigned waiting = member_is_alone(k, member) ? member_queue(k, m) : 0;
+	bool exits = an_owner_exits(k, member);
+	uint64_t cookie = m->cookie;
+	uint32_t slot = m->slot;
 	int group = m->group;
 
-	k->groups[group].lost += waiting;
-	if (waiting > 0)
-		log_warn("slot %u of group '%s' ends: %u waiting connections are reset, nobody could take them",
-		         m->slot, k->groups[group].name, waiting);
+	g->lost += waiting;
 	(void)member_accepted(m);
 	state_commit(k);
 	FAULT(release_before);
@@ -32,6 +45,16 @@ void leave_release(struct keeper *k, int member)
 	member_vanished(k, member);
 	FAULT(release_told);
 	(void)group_list(k, group);
+	if (waiting == 0)
+		return;
+	if (!exits && index_find(&g->map, cookie) != -ENOENT) {
+		/* It listens: on its way from one process to another, or held by one that we do not see. */
+		g->lost -= waiting;
+		log_info("slot %u of group '%s' ends: somebody else has its socket", slot, g->name);
+		return;
+	}
+	log_warn("slot %u of group '%s' ends: %u waiting connections are reset, nobody could take them",
+	         slot, g->name, waiting);
 }
 
 void leave_leftovers(struct keeper *k, int group)
@@ -125,8 +148,8 @@ void leave_withdraw(struct keeper *k, int member, bool keep_home)
 
 	(void)group_list(k, group); /* a stranger that came unseen is known before indices move */
 	m->state = WIRE_DRAINING;
-	review_empty(k, group); /* it was the last that accepted: for the next one its queue waits */
-	if (keep_home)
+	(void)review_empty(k, group); /* it was the last that accepted: for the next one its queue waits */
+	if (keep_home && !m->followed)
 		g->slots[m->slot].home_until = k->now + g->hold_ms;
 	if (m->page.at && member_is_alone(k, member) && leave_others_live(k, member) &&
 	    (g->steered || give_is_possible(k, group))) {

@@ -82,6 +82,7 @@ static void record(struct keeper *k, int conn, int source, int member, int slot,
 	(void)page_claim(&m->page, WIRE_UNCLAIMED, WIRE_BY_CLAIM);
 	m->made = m->was_claimed = true;
 	m->binder = k->members[source].binder;
+	k->members[source].followed = true;
 	c->hold = HOLD_CLAIMANT;
 	(void)group_list(k, c->group);
 	state_commit(k);

@@ -144,10 +144,12 @@ static bool has_left(struct keeper *k, int member, int conn)
 	return true;
 }
 
-/* Somebody lives who has it, and nobody accepts: a master whose worker has ended. */
-static void held(struct keeper *k, int member)
+/* Somebody lives who has it, and nobody accepts: a master whose worker has ended. -> whether others are to
+ * be dealt buckets, or none, because of it. */
+static bool held(struct keeper *k, int member)
 {
 	struct member *m = &k->members[member];
+	bool changed;
 
 	if (m->state != WIRE_EMPTY) {
 		log_info("slot %u of group '%s': nobody accepts there, it is kept for the next one",
@@ -160,22 +162,26 @@ static void held(struct keeper *k, int member)
 	m->state = WIRE_EMPTY;
 	m->hold_until = NEVER;
 	m->watch_at = k->now + (k->now - m->idle_since < EVICT_MS ? WATCH_MS : EMPTY_MS);
-	review_empty(k, m->group);
+	changed = review_empty(k, m->group);
 	if (m->condemned)
 		give_pump(k, m->group);
+	return changed;
 }
 
-void review_empty(struct keeper *k, int group)
+bool review_empty(struct keeper *k, int group)
 {
-	bool others = false;
+	bool others = false, changed = false;
 
 	for (int i = 0; i < k->member_top; i++)
 		others |= k->members[i].used && k->members[i].group == group &&
 		          k->members[i].state != WIRE_EMPTY && member_takes(&k->members[i]);
 	for (int i = 0; i < k->member_top; i++)
 		if (k->members[i].used && k->members[i].group == group &&
-		    k->members[i].state == WIRE_EMPTY)
+		    k->members[i].state == WIRE_EMPTY && k->members[i].condemned != others) {
 			k->members[i].condemned = others;
+			changed = true;
+		}
+	return changed;
 }
 
 static void owned(struct keeper *k, int member, uint32_t pid)
@@ -196,7 +202,7 @@ static void owned(struct keeper *k, int member, uint32_t pid)
 void review_member(struct keeper *k, int member)
 {
 	struct member *m = &k->members[member];
-	bool took = member_takes(m), clean;
+	bool took = member_takes(m), changed = false, clean;
 	enum ownership o;
 	int conn;
 
@@ -221,13 +227,13 @@ void review_member(struct keeper *k, int member)
 		break;
 	case HELD:
 		if (!m->evict)
-			held(k, member);
+			changed = held(k, member);
 		break;
 	case ORPHANED:
 		orphaned(k, member, clean || stopping(k, m));
 		return;
 	}
-	if (member_takes(m) != took)
+	if (changed || member_takes(m) != took)
 		group_steer(k, m->group);
 }
 

@@ -7,8 +7,12 @@
 /** review_member - an owner's process or connection ended, or time has passed */
 void review_member(struct keeper *k, int member);
 
-/** review_empty - a group's sockets that nobody accepts from: without buckets while others accept */
-void review_empty(struct keeper *k, int group);
+/**
+ * review_empty - a group's sockets that nobody accepts from: without buckets while others accept
+ *
+ * Returns whether that changed for one of them: then the group is to be steered.
+ */
+bool review_empty(struct keeper *k, int group);
 
 /** review_next_ms - when the next held socket wants a review; NEVER */
 int64_t review_next_ms(const struct keeper *k);

@@ -89,6 +89,7 @@ struct member { /* a held socket */
 	uint64_t cookie;
 	bool made;         /* by us, for the process that claimed it */
 	bool was_claimed;  /* by a process other than the one that joined: that one only holds it */
+	bool followed;     /* one was made for another process that has it: its slot is not come back to */
 	uint32_t binder;   /* pid of the process whose socket it is, or was made like */
 	uint64_t joined_as; /* cookie of the socket that the shard sent: in mode shared another one */
 	uint32_t pid;    /* of its last owner, as `status` shows it */

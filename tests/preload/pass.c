@@ -1,5 +1,10 @@
 /* Sends its listener to 4 programs that it starts, as node's cluster does; they listen again and serve.
- *   pass PORT [plain]     plain: they do not listen again */
+ *   pass PORT [HOW]
+ * HOW  plain   they do not listen again
+ *      thread  nor so, and register it with an epoll instance that a thread waits at already
+ *      late    one program, which receives it after SIGUSR1; the sender has closed it by then */
+#include <pthread.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 
 #include "victim.h"
@@ -50,21 +55,67 @@ static int receive_listener(int from)
 	return fd;
 }
 
+static void *serve_events(void *arg)
+{
+	int epfd = *(const int *)arg;
+
+	for (;;) {
+		struct epoll_event event;
+
+		if (epoll_wait(epfd, &event, 1, -1) == 1)
+			victim_serve(event.data.fd, 1);
+	}
+	return NULL;
+}
+
+static void serve_in_a_thread(int from)
+{
+	int epfd = epoll_create1(0);
+	struct epoll_event event = {.events = EPOLLIN};
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, serve_events, &epfd) != 0)
+		die("pthread_create");
+	event.data.fd = receive_listener(from);
+	usleep(200000); /* it waits by now */
+	if (epoll_ctl(epfd, EPOLL_CTL_ADD, event.data.fd, &event) < 0)
+		die("epoll_ctl");
+	pthread_join(thread, NULL);
+}
+
+static void receive(int from, const char *how)
+{
+	sigset_t set;
+	int number, fd;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (strcmp(how, "thread") == 0)
+		serve_in_a_thread(from);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	if (strcmp(how, "late") == 0 && sigwait(&set, &number) != 0)
+		die("sigwait");
+	fd = receive_listener(from);
+	if (strcmp(how, "again") == 0 && listen(fd, 64) < 0)
+		die("listen");
+	victim_serve(fd, -1);
+}
+
 int main(int argc, char **argv)
 {
 	int port = victim_port(argc, argv), fd, pair[2];
-	int plain = argc > 2 && strcmp(argv[2], "plain") == 0;
+	const char *how = argc > 2 ? argv[2] : "again";
+	int late = strcmp(how, "late") == 0;
 	char number[16];
+	sigset_t set;
 
-	if (argc > 3) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		fd = receive_listener(atoi(argv[3]));
-		if (!plain && listen(fd, 64) < 0)
-			die("listen");
-		victim_serve(fd, -1);
-	}
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	if (argc > 3)
+		receive(atoi(argv[3]), how);
 	fd = victim_listen(port);
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < (late ? 1 : 4); i++) {
 		pid_t pid;
 
 		if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
@@ -75,13 +126,14 @@ int main(int argc, char **argv)
 		if (pid == 0) {
 			close(fd);
 			snprintf(number, sizeof(number), "%d", pair[1]);
-			execl("/proc/self/exe", argv[0], argv[1], plain ? "plain" : "again", number,
-			      (char *)NULL);
+			execl("/proc/self/exe", argv[0], argv[1], how, number, (char *)NULL);
 			die("exec");
 		}
 		close(pair[1]);
 		send_listener(pair[0], fd);
 	}
+	if (late)
+		close(fd);
 	victim_ready();
 	pause();
 }

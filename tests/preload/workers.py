@@ -372,6 +372,32 @@ test(60, BOTH, "a_listener_sent_by_SCM_RIGHTS_and_listened_to_again")(lambda: re
 test(60, BOTH, "a_listener_sent_by_SCM_RIGHTS")(lambda: receivers("plain"))
 
 
+@test(60, BOTH)
+def a_listener_sent_and_registered_for_a_thread_that_waits():
+    """No connection has to come before each has a socket of its own."""
+    server = preloaded(helper("preload/pass"), PORT, "thread", env=INFO)
+    server.says("^ready")
+    pids = children(server.pid)
+    until(10, "a socket for each", lambda: each_has_its_own(pids))
+    until_live(4, PORT)
+    all_answer(pids)
+
+
+@test(60, BOTH)
+def a_listener_that_its_sender_closes_before_it_is_received():
+    server = preloaded(helper("preload/pass"), PORT, "late", env=INFO)
+    server.says("^ready")
+    (child,) = children(server.pid)
+    clients = [socket.create_connection(("127.0.0.1", PORT), 20) for _ in range(5)]
+    os.kill(child, signal.SIGUSR1)
+    for client in clients:
+        check(int(client.recv(100)) == child, "a client was not served")
+        client.close()
+    until_live(1, PORT)
+    found = group(PORT)
+    check(not found["strangers"] and not found["lost"], found)
+
+
 def activated(n, how, option, user=None):
     """As a service manager does: the socket is made by somebody else, and kept by him."""
     with socket.socket() as listener:

@@ -249,6 +249,40 @@ def uwsgi_hup():
                 beside=uwsgi)
 
 
+def reload_haproxy(server):
+    """Its master loses a signal that comes before its loop, with us and without."""
+    before, sent = children(server.pid), 0
+
+    def renewed():
+        nonlocal sent
+        now = children(server.pid)
+        if now == before and time.monotonic() > sent + 2:
+            server.process.signal(signal.SIGUSR2)
+            sent = time.monotonic()
+        return now and not now & before
+
+    until(30, "another worker alone", renewed)
+    until_live(2, PORT)
+
+
+@test(180, BOTH)
+def haproxy_hands_its_shards_to_the_next_worker():
+    """It asks for sharing itself, a socket for each of its threads; the next worker's come by SCM_RIGHTS."""
+    server = haproxy(PORT).start(with_us=True)
+    until_live(2, PORT)
+    with load() as result:
+        for _ in range(pick(20, 5)):
+            reload_haproxy(server)
+    tell(f"haproxy with 2 shards, {pick(20, 5)} reloads", result)
+    check(not failed(result), failed(result), result["failures"][:5], status())
+    before = until_live(2, PORT)
+    server.answered(1000)
+    found = group(PORT)
+    shares = [slot["accepted"] - before[number]["accepted"] for number, slot in live(PORT).items()]
+    check(sum(shares) == 1000 and min(shares) > 400, "shares:", shares, found)
+    check(found["steered"] and not found["strangers"] and not found["lost"], found)
+
+
 # --- a worker's death
 
 

@@ -251,6 +251,29 @@ Require all granted
     return Server(argv, where, port, log=f"{where}/access")
 
 
+def haproxy(port, shards=2):
+    """A master that becomes itself anew by exec; one worker with several sharing sockets, which the next
+    worker gets from the one before by SCM_RIGHTS."""
+    where = shared_folder()
+    write(
+        os.path.join(where, "haproxy.cfg"),
+        f"""global
+    nbthread {shards}
+    stats socket {where}/socket level admin expose-fd listeners
+defaults
+    mode http
+    timeout client 20s
+    timeout connect 5s
+    timeout server 20s
+frontend hello
+    bind 127.0.0.1:{port} shards {shards}
+    http-request return status 200 content-type text/plain lf-string "%pid\\n" hdr connection close
+""",
+    )
+    argv = [need("haproxy"), "-W", "-db", "-f", f"{where}/haproxy.cfg", "-p", f"{where}/pid"]
+    return Server(argv, where, port)
+
+
 def apache_prefork(port):
     return apache(port, "prefork")
 

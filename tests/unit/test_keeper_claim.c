@@ -516,6 +516,30 @@ static void what_waits_at_the_last_workers_exit_waits_for_the_next_one(void **st
 	opener_close(&o);
 }
 
+/* As haproxy reloads: the next worker holds its sockets before it takes them up one after the other. */
+static void sockets_that_lose_their_claimants_one_by_one_have_even_shares_with_the_next(void **state)
+{
+	struct opener a = opener_up(), b = opener_up();
+	struct worker one = worker_of(&a.s.joined, WIRE_WANT_OWN);
+	struct worker two = worker_of(&b.s.joined, WIRE_WANT_OWN);
+
+	(void)state;
+	worker_close(&two);
+	assert_int_equal(buckets(1), 0);
+	worker_close(&one);
+	assert_int_equal(state_of(0), WIRE_EMPTY);
+	assert_int_equal(buckets(0), look().group[0].buckets / 2);
+	one = worker_of(&a.s.joined, WIRE_WANT_OWN);
+	two = worker_of(&b.s.joined, WIRE_WANT_OWN);
+	assert_int_equal(state_of(1), WIRE_LIVE);
+	assert_int_equal(buckets(0), look().group[0].buckets / 2);
+	assert_int_equal(buckets(1), look().group[0].buckets / 2);
+	worker_close(&two);
+	worker_close(&one);
+	opener_close(&b);
+	opener_close(&a);
+}
+
 static void a_master_that_closes_after_its_workers_frees_the_port_at_once(void **state)
 {
 	struct wire_reserve w = wanted(tcp(), "a");
@@ -735,6 +759,80 @@ static void a_listener_without_a_legacy_joins_as_it_is(void **state)
 	shard_close(&s);
 }
 
+/* --- a listener on its way from one process to another: its descriptor is neither one's */
+
+static void defer(int fd)
+{
+	set_int(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 2);
+}
+
+static void one_that_is_left_before_it_is_received_is_no_longer_emptied_then(void **state)
+{
+	struct wire_reserve w = wanted(tcp(), "a");
+	struct opener a = open_with(&w, defer), b = open_with(&w, defer);
+	struct worker one = { .c = connect_as(WIRE_SHARD, -1) };
+	struct wire_claim what = { .cookie = cookie_of(a.s.fd), .want = WIRE_WANT_OWN };
+	int client[16];
+
+	(void)state;
+	for (unsigned i = 0; i < 16; i++) /* half open until it says something, so a is not gone at once */
+		client[i] = client_of(&w.addr);
+	assert_int_equal(leave(&a.s.c, WIRE_CLOSED), 0);
+	assert_int_equal(state_of(0), WIRE_DRAINING);
+	assert_int_equal(claim_on(&one.c, &what, a.s.fd, &one), 0);
+	assert_int_equal(one.joined.slot, 0);
+	assert_int_equal(state_of(0), WIRE_LIVE);
+	assert_int_equal(buckets(0), look().group[0].buckets / 2);
+	assert_int_equal(look().strangers, 0);
+	close(a.s.c.fd);
+	for (unsigned i = 0; i < 16; i++)
+		assert_int_equal(write(client[i], "x", 1), 1);
+	await(look().slot[0].queue + look().slot[1].queue == 16);
+	assert_int_not_equal(look().slot[0].queue, 0);
+	assert_int_equal(state_of(0), WIRE_LIVE);
+	for (unsigned i = 0; i < 16; i++)
+		close(client[i]);
+	close(a.s.fd);
+	worker_close(&one);
+	munmap(a.page, WIRE_PAGE_BYTES);
+	opener_close(&b);
+}
+
+static void what_waits_in_one_that_still_listens_is_not_lost(void **state)
+{
+	struct wire_reserve w = wanted(tcp(), "a");
+	struct keeper_client next = connect_as(WIRE_SHARD, -1);
+	struct opener o = opener_up();
+	struct wire_packet p;
+	int client[3];
+
+	(void)state;
+	w.rejoins = 1;
+	assert_int_equal(reserve(&next, &w), 0);
+	for (unsigned i = 0; i < 3; i++)
+		client[i] = client_of(&w.addr);
+	assert_int_equal(leave(&o.s.c, WIRE_CLOSED), 0);
+	assert_int_equal(look().slots, 0);
+	assert_int_equal(look().strangers, 1);
+	assert_int_equal(look().group[0].lost, 0);
+	memset(&p, 0, sizeof(p));
+	p.body.rejoin.addr = w.addr;
+	p.body.rejoin.cookie = cookie_of(o.s.fd);
+	p.fds[0] = o.s.fd;
+	p.n_fds = 1;
+	assert_int_equal(ask(&next, WIRE_REJOIN, &p), 0);
+	assert_int_equal(state_of(0), WIRE_LIVE);
+	assert_int_equal(look().slot[0].queue, 3);
+	assert_int_equal(look().strangers, 0);
+	for (unsigned i = 0; i < 3; i++)
+		close(client[i]);
+	close(o.s.fd);
+	assert_int_equal(leave(&next, WIRE_CLOSED), 0);
+	close(next.fd);
+	close(o.s.c.fd);
+	munmap(o.page, WIRE_PAGE_BYTES);
+}
+
 /* --- a worker that is a process: its connection and its life are two things */
 
 struct process {
@@ -925,6 +1023,7 @@ int main(void)
 		KEEPER_TEST(a_worker_that_comes_again_has_the_slot_of_the_one_that_died),
 		KEEPER_TEST(the_last_worker_that_leaves_does_not_take_the_masters_socket_along),
 		KEEPER_TEST(what_waits_at_the_last_workers_exit_waits_for_the_next_one),
+		KEEPER_TEST(sockets_that_lose_their_claimants_one_by_one_have_even_shares_with_the_next),
 		KEEPER_TEST(a_master_that_closes_after_its_workers_frees_the_port_at_once),
 		KEEPER_TEST(an_opener_that_begins_to_accept_is_noticed),
 		KEEPER_TEST(a_claim_that_is_repeated_makes_no_second_socket),
@@ -935,6 +1034,8 @@ int main(void)
 		KEEPER_TEST(workers_of_a_made_socket_can_claim_that),
 		KEEPER_TEST(another_users_worker_gets_a_socket_by_its_token),
 		KEEPER_TEST(a_listener_without_a_legacy_joins_as_it_is),
+		KEEPER_TEST(one_that_is_left_before_it_is_received_is_no_longer_emptied_then),
+		KEEPER_TEST(what_waits_in_one_that_still_listens_is_not_lost),
 		KEEPER_TEST(a_claimant_that_lost_connection_and_socket_leaves_it_to_who_holds_it),
 		KEEPER_TEST(a_worker_has_the_process_that_opened_the_socket_as_its_parent),
 		KEEPER_TEST(a_claimant_that_comes_back_after_losing_its_connection_is_it_still),
