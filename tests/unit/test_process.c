@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../../shim/keeper/process.h"
@@ -77,6 +78,15 @@ static uint64_t inode_of(int fd)
 	return st.st_ino;
 }
 
+/* Since boot, as field 22 of /proc/PID/stat has it. */
+static int64_t time_in_ticks(void)
+{
+	struct timespec ts;
+
+	assert_return_code(clock_gettime(CLOCK_BOOTTIME, &ts), errno);
+	return ts.tv_sec * sysconf(_SC_CLK_TCK) + ts.tv_nsec * sysconf(_SC_CLK_TCK) / 1000000000;
+}
+
 static void a_pidfd_tells_its_process(void **state)
 {
 	pid_t child = start_child("child");
@@ -127,6 +137,22 @@ static void a_zombie_and_a_process_that_is_gone_are_exiting(void **state)
 	assert_true(process_exiting((uint32_t)child));
 	reap(child);
 	assert_true(process_exiting(NO_PROCESS));
+}
+
+static void the_start_tells_a_process_from_a_later_one(void **state)
+{
+	pid_t child = start_child(") Z 1 1");
+	uint64_t started = process_started((uint32_t)child), own = process_started((uint32_t)getpid());
+
+	(void)state;
+	assert_true(own > 0 && started >= own);
+	assert_int_equal(process_started((uint32_t)child), started);
+	assert_true(started <= (uint64_t)(time_in_ticks() + 1));
+	kill(child, SIGKILL);
+	await_zombie(child);
+	assert_int_equal(process_started((uint32_t)child), 0);
+	reap(child);
+	assert_int_equal(process_started((uint32_t)child), 0);
 }
 
 static void a_process_may_be_called_as_it_likes(void **state)
@@ -239,6 +265,7 @@ int main(void)
 		cmocka_unit_test(what_is_no_pidfd_is_refused),
 		cmocka_unit_test(a_running_process_is_not_exiting),
 		cmocka_unit_test(a_zombie_and_a_process_that_is_gone_are_exiting),
+		cmocka_unit_test(the_start_tells_a_process_from_a_later_one),
 		cmocka_unit_test(a_process_may_be_called_as_it_likes),
 		cmocka_unit_test(a_socket_is_found_in_the_process_that_holds_it),
 		cmocka_unit_test(a_file_with_the_same_inode_number_is_no_socket),
