@@ -179,6 +179,29 @@ bool process_maps_library(uint32_t pid)
 	return found;
 }
 
+bool process_has_group(uint32_t pid, const char *group)
+{
+	static const char name[] = "SOCKSHARD_GROUP=";
+	const char *value = "";
+	char path[32], *entry = NULL;
+	bool readable = false, found;
+	size_t size = 0;
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "/proc/%u/environ", pid);
+	f = fopen(path, "re");
+	while (f && *value == '\0' && getdelim(&entry, &size, '\0', f) > 0) {
+		readable = true; /* a process that has overwritten it tells nothing */
+		if (strncmp(entry, name, strlen(name)) == 0)
+			value = entry + strlen(name);
+	}
+	found = readable && strcmp(value, group) == 0;
+	free(entry);
+	if (f)
+		(void)fclose(f);
+	return found;
+}
+
 static bool ends_with(const char *text, size_t n, const char *end)
 {
 	size_t e = strlen(end);

@@ -27,6 +27,9 @@ bool process_has_uring(uint32_t pid);
 /** process_maps_library - has it this program's preload in its memory */
 bool process_maps_library(uint32_t pid);
 
+/** process_has_group - was it started with this SOCKSHARD_GROUP (none: the empty one) */
+bool process_has_group(uint32_t pid, const char *group);
+
 /** process_service - the systemd unit whose end would end us too; empty when there is none */
 void process_service(char *ret_name, size_t size);
 

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -212,6 +213,45 @@ static void the_holder_of_a_socket_is_found_and_named(void **state)
 	assert_string_equal(command, "");
 }
 
+/* Of a program as it was started: the kernel keeps what execve(2) had. */
+static bool started_with(char **envp, const char *group)
+{
+	pid_t child = fork();
+	bool found;
+	int status;
+
+	if (child == 0) {
+		char *argv[] = { (char *)(uintptr_t)"sleep", (char *)(uintptr_t)"100", NULL };
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL); /* stops when it has executed */
+		execve("/bin/sleep", argv, envp);
+		_exit(1);
+	}
+	assert_return_code(child, errno);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSTOPPED(status));
+	found = process_has_group((uint32_t)child, group);
+	reap(child);
+	return found;
+}
+
+static void a_process_is_of_the_group_it_was_started_with(void **state)
+{
+	char other[] = "XSOCKSHARD_GROUP=no", first[] = "SOCKSHARD_GROUP=web", second[] = "A=";
+	char *with[] = { other, second, first, NULL }, *without[] = { other, NULL }, *none[] = { NULL };
+
+	(void)state;
+	assert_true(started_with(with, "web"));
+	assert_false(started_with(with, "we"));
+	assert_false(started_with(with, "web2"));
+	assert_false(started_with(with, ""));
+	assert_true(started_with(without, ""));
+	assert_false(started_with(without, "no"));
+	assert_false(started_with(none, "")); /* or it has overwritten it */
+	assert_false(process_has_group(NO_PROCESS, ""));
+}
+
 /* /proc/self/cgroup as on other machines: mounted over, in a child's own mount namespace. */
 static void service_is(const char *cgroup, const char *want)
 {
@@ -270,6 +310,7 @@ int main(void)
 		cmocka_unit_test(a_socket_is_found_in_the_process_that_holds_it),
 		cmocka_unit_test(a_file_with_the_same_inode_number_is_no_socket),
 		cmocka_unit_test(the_holder_of_a_socket_is_found_and_named),
+		cmocka_unit_test(a_process_is_of_the_group_it_was_started_with),
 		cmocka_unit_test(the_unit_that_ends_us_is_named),
 		cmocka_unit_test(without_a_unit_there_is_no_name),
 	};
