@@ -249,6 +249,20 @@ def uwsgi_hup():
                 beside=uwsgi)
 
 
+# --- puma
+
+
+@in_the_long_form
+def puma_phased_restart():
+    none_failed(f"puma, {FEW} times USR1", puma, signals(signal.SIGUSR1, FEW, seen=True))
+
+
+@in_the_long_form
+def puma_hot_restart():
+    """It becomes itself anew by exec, with the listener."""
+    none_failed(f"puma, {FEW} times USR2", puma, signals(signal.SIGUSR2, FEW, seen=True))
+
+
 # --- a worker's death
 
 
