@@ -9,46 +9,21 @@
 
 #include "../keeper/process.h"
 #include "cli.h"
-#include "options.h"
 #include "status.h"
 #include "stop_target.h"
-#include "variables.h"
 
 #define ENDING_MS   1000  /* from the end of its connection to its own */
 #define PATIENCE_MS 10000 /* then it is said once what we wait for */
 
-enum { HELP = 1, VERSION };
-
 static const struct options_spec specs[] = {
-	{HELP, 'h', "help", NULL},
-	{VERSION, 0, "version", NULL},
+	{OPTIONS_HELP, 'h', "help", NULL},
+	{OPTIONS_VERSION, 0, "version", NULL},
 	{0, 0, NULL, NULL},
 };
 
-struct request {
-	const char *group;
-	int done; /* help or version were shown: its status; -1: go on */
-};
-
-static int take(struct options *o, int id, struct request *req)
+static int take(struct options *o, int id, void *to)
 {
-	switch (id) {
-	case HELP:
-		req->done = cli_help("stop");
-		return 0;
-	case VERSION:
-		req->done = cli_version();
-		return 0;
-	case OPTIONS_OPERAND:
-		if (req->group != NULL)
-			return options_wrong(o->error, "stop", o->value, 1, "one GROUP only");
-		req->group = o->value;
-		return variables_group("GROUP", o->value, o->error);
-	case OPTIONS_REST:
-		return options_wrong(o->error, "stop", "--", 1, "[GROUP]");
-	default:
-		return -EINVAL;
-	}
+	return cli_take_group(o, id, "[GROUP]", to);
 }
 
 /* Every group that has a launcher, once. */
@@ -231,23 +206,12 @@ static int stop(const struct variables *v, const char *group)
 
 int cli_stop(int argc, char **argv)
 {
-	struct options o = {.specs = specs, .argv = argv, .next = 1};
-	struct request req = {.done = -1};
+	const char *group = NULL;
 	struct variables v;
-	int id;
+	int r = cli_read(argv, specs, take, &group, &v);
 
 	(void)argc;
-	while ((id = options_next(&o)) != OPTIONS_END) {
-		if (take(&o, id, &req) != 0) {
-			cli_say("%s", o.error);
-			return CLI_USAGE;
-		}
-		if (req.done != -1)
-			return req.done;
-	}
-	if (variables_read(&v, o.error) != 0) {
-		cli_say("%s", o.error);
-		return CLI_USAGE;
-	}
-	return stop(&v, req.group);
+	if (r != -1)
+		return r;
+	return stop(&v, group);
 }
