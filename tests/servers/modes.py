@@ -414,6 +414,73 @@ def a_newest_one_that_stands_still_is_passed_over_until_it_moves():
     settled(two)
 
 
+def asking():
+    client = socket.create_connection(("127.0.0.1", PORT), 20)
+    client.sendall(b"?")
+    return client
+
+
+def answerer(client):
+    pid = int(client.recv(100).split()[1])
+    client.close()
+    return pid
+
+
+@test(60)
+def what_waited_in_the_newest_is_given_to_the_one_before():
+    servers = []
+    for _ in range(4):
+        servers.append(version(f"{PORT}=handover,stuck=0", *ident()))
+        until_live(len(servers), PORT)
+        settled(servers[-1])
+    for server in (servers[3], servers[2]):
+        freeze(server.pid)
+        waiting = [asking() for _ in range(10)]
+        kill(server)
+        got = [answerer(client) for client in waiting]
+        before = servers[servers.index(server) - 1].pid
+        check(got == [before] * 10, f"{got}, not all of {before}")
+        check(group(PORT)["lost"] == 0, status())
+
+
+def keeper_dies():
+    old = status()["keeper"]
+    for pid in (old["vault"], old["pid"]):
+        os.kill(pid, signal.SIGSTOP)
+    for pid in (old["vault"], old["pid"]):
+        os.kill(pid, signal.SIGKILL)
+    until(5, "no keeper", lambda: ended(old["pid"]) and ended(old["vault"]))
+    return old
+
+
+@test(60)
+def an_older_one_that_the_next_keeper_knows_first_does_not_take_over():
+    policy = f"{PORT}=handover,stuck=0"
+    one = version(policy, *ident())
+    until_live(1, PORT)
+    settled(one)
+    freeze(one.pid)
+    early = asking()
+    two = version(policy, *ident())
+    until(10, "the newest", lambda: [s["pid"] for s in live(PORT).values() if s["buckets"]] == [two.pid])
+    keeper_dies()
+    freeze(two.pid)
+    one.signal(signal.SIGCONT)
+    check(answerer(early) == one.pid, "another one had it")
+    until(10, "it is back", lambda: status()["keeper"]
+          and [s["pid"] for s in live(PORT).values()] == [one.pid])
+    late = asking()
+    late.settimeout(0.5)
+    try:
+        check(False, "answered by", answerer(late))
+    except socket.timeout:
+        pass
+    late.settimeout(20)
+    two.signal(signal.SIGCONT)
+    check(answerer(late) == two.pid, "another one had it")
+    settled(two)
+
+
 @test(60)
 def the_order_outlives_the_keeper():
     servers = []
@@ -421,12 +488,7 @@ def the_order_outlives_the_keeper():
         servers.append(version(f"{PORT}=handover", *ident()))
         until_live(len(servers), PORT)
         settled(servers[-1])
-    old = status()["keeper"]
-    for pid in (old["vault"], old["pid"]):
-        os.kill(pid, signal.SIGSTOP)
-    for pid in (old["vault"], old["pid"]):
-        os.kill(pid, signal.SIGKILL)
-    until(5, "no keeper", lambda: ended(old["pid"]) and ended(old["vault"]))
+    old = keeper_dies()
     settled(servers[2])
     until_live(3, PORT)
     check(status()["keeper"]["pid"] != old["pid"], "the same keeper")

@@ -52,6 +52,7 @@ def one_queue(*argv, question=GET, answer=b"HTTP/1.", ending=b"", **more):
     check(accepted() - before == CONNECTIONS, "counted:", accepted() - before)
     entry = group(PORT)
     check(entry["mode"] == "shared" and not entry["strangers"], entry)
+    check(not entry["steered"], "there is nothing to choose:", entry)
     stop(launcher, PORT)
 
 
@@ -114,7 +115,22 @@ def the_queue_survives_all_copies_and_the_keepers_worker():
         client.close()
     until_live(COPIES, PORT)
     check(group(PORT)["lost"] == 0, status())
+    check(sum(s["given"] for s in group(PORT)["slots"]) == 0, "there is one queue:", status())
     stop(launcher, PORT)
+
+
+@test(60, ALL)
+def a_copy_that_dies_leaves_no_slot_behind():
+    env = {"SOCKSHARD_POLICY": f"{PORT}=shared,hold=60"}
+    copies = [preloaded(*ident(), env=env) for _ in range(3)]
+    until_live(3, PORT)
+    while len(copies) > 1:
+        copies.pop().popen.kill()
+        pids = {copy.pid for copy in copies}
+        until(10, "one slot less", lambda: {s["pid"] for s in group(PORT)["slots"]} == pids)
+        check(int(tcp(PORT, b"?").split()[1]) in pids, "who answered?")
+    copies[0].popen.kill()  # the last one's socket is held for the next one
+    until(10, "an orphan", lambda: [s["state"] for s in group(PORT)["slots"]] == ["orphan"])
 
 
 @test(120, ALL)
