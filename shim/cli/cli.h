@@ -32,15 +32,15 @@ int cli_version(void);
 
 /**
  * cli_read - a subcommand's words, and the variables
- * @take: called with @to for each option, operand and "--", behind which nothing is read; returns 0, or
- * -errno and o->error
+ * @take: called with @to for each option, operand and "--", behind which nothing is read; returns
+ * 0, or -errno and o->error
  *
  * Returns -1: go on; else the exit status: help or version were shown, or what is wrong was said.
  */
 int cli_read(char **argv, const struct options_spec *specs,
 	     int (*take)(struct options *o, int id, void *to), void *to, struct variables *ret);
 
-/** cli_take_group - what cli_read() met is an operand, the name of a group, at most once, or an error */
+/** cli_take_group - what cli_read() met is the name of a group, one at most, or an error */
 int cli_take_group(struct options *o, int id, const char *allowed, const char **ret_group);
 
 /** cli_now_ms - monotonic time */

@@ -1,6 +1,6 @@
 /* `sockshard stop`: TERM to the launcher of a group, and wait until it has ended. A pid from the
- * keeper may be another process's by now: the process is marked first (stop_target.h), and gets TERM only
- * when the keeper, asked again, still lists the launcher under that pid. */
+ * keeper may be another process's by now: the process is marked first (stop_target.h), and gets
+ * TERM only when the keeper, asked again, still lists the launcher under that pid. */
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* A launcher that is to be stopped, told from a later process of its pid: by a pidfd, or, where there
- * are none (before Linux 5.3), by its pid and the time it was started. */
+/* A launcher that is to be stopped, told from a later process of its pid: by a pidfd, or, where
+ * there are none (before Linux 5.3), by its pid and the time it was started. */
 #ifndef SOCKSHARD_CLI_STOP_TARGET_H
 #define SOCKSHARD_CLI_STOP_TARGET_H
 
@@ -14,7 +14,7 @@ struct stop_target {
 	uint64_t started; /* without a pidfd: process_started() */
 };
 
-/** stop_target_open - to be closed by stop_target_close(); false: the process is not there any more */
+/** stop_target_open - to be closed by stop_target_close(); false: the process is gone already */
 bool stop_target_open(const struct wire_status_launcher *l, struct stop_target *ret);
 
 /** stop_target_close - forget it */

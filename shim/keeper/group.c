@@ -62,7 +62,7 @@ static int try_unshared(struct keeper *k, const struct addr *a)
 	return r;
 }
 
-/* A foreign socket in the way: without us the server would get EADDRINUSE. 1: see sibling_greet(). */
+/* A foreign socket in the way: without us the server would get EADDRINUSE. 1: sibling_greet(). */
 static int check_free(struct keeper *k, const struct wire_reserve *want)
 {
 	bool udp = want->addr.proto == IPPROTO_UDP;

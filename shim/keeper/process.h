@@ -12,7 +12,7 @@ int process_pidfd_pid(int pidfd);
 /** process_exiting - has it begun to end (PF_EXITING), or is it gone */
 bool process_exiting(uint32_t pid);
 
-/** process_started - its start, in clock ticks since boot: tells it from a later one of its pid; 0: gone */
+/** process_started - in clock ticks since boot: tells it from a later one of its pid; 0: gone */
 uint64_t process_started(uint32_t pid);
 
 /** process_holds - has it a descriptor of the socket with this inode: 1, 0; -EACCES, -ESRCH ... */

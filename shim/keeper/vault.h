@@ -10,7 +10,7 @@
 
 enum vault_role { ROLE_VAULT, ROLE_WORKER, ROLE_OVER };
 
-/** vault_open - the caller is the first vault; -ENOTSUP: no pidfds here, it is the worker too (said) */
+/** vault_open - the caller is the first vault; -ENOTSUP (said): no pidfds, it is the worker too */
 int vault_open(struct shared *s);
 
 /**
