@@ -107,12 +107,13 @@ lint:
 DEPS_BUILD := cc make libc uthash cmocka
 DEPS_CHECK := python3 node nginx redis-server memcached haproxy lighttpd dnsmasq javac bwrap ip unshare \
               setpriv pgrep curl git clang fuzzer valgrind musl-gcc clang-tidy shellcheck go setcap \
-              gunicorn uwsgi apache2 php-fpm unicorn
+              gunicorn uwsgi apache2 php-fpm unicorn puma
 TEST_LIB   := shim/sys/libc.c $(UTIL) $(POLICY) $(STEER) $(wildcard shim/os/*.c) $(KEEPER) $(CORE) \
               $(filter-out shim/cli/main.c,$(CLI)) $(wildcard tests/support/fake_sys.c tests/model/cbpf.c)
 UNIT_SRC   := $(wildcard tests/unit/test_*.c tests/model/test_*.c)
 FUZZ_SRC   := $(wildcard tests/fuzz/fuzz_*.c)
-HELPER_SRC := $(wildcard tests/preload/*.c tests/chaos/*.c tests/support/ident_server.c)
+HELPER_SRC := $(wildcard tests/preload/*.c tests/chaos/*.c \
+                $(wildcard tests/support/ident_server.c tests/support/old_kernel.c))
 UNIT       := $(UNIT_SRC:%.c=$(BUILD)/%)
 FUZZ       := $(FUZZ_SRC:%.c=$(BUILD)/%)
 HELPERS    := $(HELPER_SRC:%.c=$(BUILD)/%)

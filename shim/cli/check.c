@@ -16,17 +16,15 @@
 #include "cli.h"
 #include "command.h"
 #include "library.h"
-#include "options.h"
-#include "variables.h"
 
-enum { POLICY = 1, RUN, SECONDS, HELP, VERSION };
+enum { POLICY = 1, RUN, SECONDS };
 
 static const struct options_spec specs[] = {
 	{POLICY, 'p', "policy", "a policy or @FILE"},
 	{RUN, 0, "run", NULL},
 	{SECONDS, 0, "seconds", "a number 1-3600"},
-	{HELP, 'h', "help", NULL},
-	{VERSION, 0, "version", NULL},
+	{OPTIONS_HELP, 'h', "help", NULL},
+	{OPTIONS_VERSION, 0, "version", NULL},
 	{0, 0, NULL, NULL},
 };
 
@@ -35,11 +33,12 @@ struct request {
 	char **command; /* and its words */
 	bool run;
 	long seconds; /* 0: not given */
-	int done;     /* help or version were shown: its status; -1: go on */
 };
 
-static int take(struct options *o, int id, struct request *req)
+static int take(struct options *o, int id, void *to)
 {
+	struct request *req = to;
+
 	switch (id) {
 	case POLICY:
 		req->policy = o->value;
@@ -55,17 +54,9 @@ static int take(struct options *o, int id, struct request *req)
 		return 0;
 	case SECONDS:
 		return options_number(o, 1, CHECK_RUN_SECONDS_MAX, &req->seconds);
-	case HELP:
-		req->done = cli_help("check");
-		return 0;
-	case VERSION:
-		req->done = cli_version();
-		return 0;
-	case OPTIONS_OPERAND:
+	default:
 		return options_wrong(o->error, "check", o->value, 1,
 				     "an option, or -- before the command");
-	default:
-		return -EINVAL;
 	}
 }
 
@@ -277,30 +268,19 @@ static int check(const struct request *req, const struct variables *v)
 
 int cli_check(int argc, char **argv)
 {
-	struct options o = {.specs = specs, .argv = argv, .next = 1};
-	struct request req = {.done = -1};
+	struct request req = {0};
 	struct variables v;
-	int id;
+	int r = cli_read(argv, specs, take, &req, &v);
 
 	(void)argc;
-	while (req.command == NULL && (id = options_next(&o)) != OPTIONS_END) {
-		if (take(&o, id, &req) != 0) {
-			cli_say("%s", o.error);
-			return CLI_USAGE;
-		}
-		if (req.done != -1)
-			return req.done;
-	}
+	if (r != -1)
+		return r;
 	if ((req.run || req.seconds != 0) && req.command == NULL) {
 		cli_say("check: %s goes with -- and a command", req.run ? "--run" : "--seconds");
 		return CLI_USAGE;
 	}
 	if (req.seconds != 0 && !req.run) {
 		cli_say("check: --seconds goes with --run");
-		return CLI_USAGE;
-	}
-	if (variables_read(&v, o.error) != 0) {
-		cli_say("%s", o.error);
 		return CLI_USAGE;
 	}
 	return check(&req, &v);

@@ -35,6 +35,37 @@ int cli_version(void)
 	return fflush(stdout) == 0 ? 0 : 1;
 }
 
+int cli_read(char **argv, const struct options_spec *specs,
+	     int (*take)(struct options *o, int id, void *to), void *to, struct variables *ret)
+{
+	struct options o = {.specs = specs, .argv = argv, .next = 1};
+	int id = 0, r = 0;
+
+	while (r == 0 && id != OPTIONS_REST && (id = options_next(&o)) != OPTIONS_END) {
+		if (id == OPTIONS_HELP)
+			return cli_help(argv[0]);
+		if (id == OPTIONS_VERSION)
+			return cli_version();
+		r = id < 0 ? id : take(&o, id, to);
+	}
+	if (r == 0)
+		r = variables_read(ret, o.error);
+	if (r == 0)
+		return -1;
+	cli_say("%s", o.error);
+	return CLI_USAGE;
+}
+
+int cli_take_group(struct options *o, int id, const char *allowed, const char **ret_group)
+{
+	if (id == OPTIONS_REST)
+		return options_wrong(o->error, o->argv[0], "--", 1, allowed);
+	if (*ret_group != NULL)
+		return options_wrong(o->error, o->argv[0], o->value, 1, "one GROUP only");
+	*ret_group = o->value;
+	return variables_group("GROUP", o->value, o->error);
+}
+
 int64_t cli_now_ms(void)
 {
 	struct timespec ts;

@@ -6,6 +6,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "options.h"
+#include "variables.h"
+
 #define CLI_USAGE	 64  /* sysexits.h: usage or policy */
 #define CLI_UNAVAILABLE	 69  /* sysexits.h: what was asked for is impossible here */
 #define CLI_NOT_RUNNABLE 126 /* as a shell */
@@ -26,6 +29,19 @@ int cli_help(const char *subcommand);
 
 /** cli_version - "sockshard VERSION" on stdout; returns 0 or 1 */
 int cli_version(void);
+
+/**
+ * cli_read - a subcommand's words, and the variables
+ * @take: called with @to for each option, operand and "--", behind which nothing is read; returns
+ * 0, or -errno and o->error
+ *
+ * Returns -1: go on; else the exit status: help or version were shown, or what is wrong was said.
+ */
+int cli_read(char **argv, const struct options_spec *specs,
+	     int (*take)(struct options *o, int id, void *to), void *to, struct variables *ret);
+
+/** cli_take_group - what cli_read() met is the name of a group, one at most, or an error */
+int cli_take_group(struct options *o, int id, const char *allowed, const char **ret_group);
 
 /** cli_now_ms - monotonic time */
 int64_t cli_now_ms(void);

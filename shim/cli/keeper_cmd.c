@@ -8,25 +8,26 @@
 #include "../keeper/client.h"
 #include "../keeper/keeper.h"
 #include "cli.h"
-#include "options.h"
-#include "variables.h"
 
 #define IDLE_SECONDS_MAX 86400
 
-enum { FOREGROUND = 1, IDLE, NAME, READY, TAKEOVER, HELP, VERSION };
+enum { FOREGROUND = 1, IDLE, NAME, READY, TAKEOVER };
 
 static const struct options_spec specs[] = {
-	{FOREGROUND, 0, "foreground", NULL}, {IDLE, 0, "idle", "seconds 0-86400"},
-	{NAME, 0, "name", "a name"},	     {READY, 0, "ready-fd", "an open descriptor from 3"},
-	{TAKEOVER, 0, "takeover", NULL},     {HELP, 'h', "help", NULL},
-	{VERSION, 0, "version", NULL},	     {0, 0, NULL, NULL},
+	{FOREGROUND, 0, "foreground", NULL},
+	{IDLE, 0, "idle", "seconds 0-86400"},
+	{NAME, 0, "name", "a name"},
+	{READY, 0, "ready-fd", "an open descriptor from 3"},
+	{TAKEOVER, 0, "takeover", NULL},
+	{OPTIONS_HELP, 'h', "help", NULL},
+	{OPTIONS_VERSION, 0, "version", NULL},
+	{0, 0, NULL, NULL},
 };
 
 struct request {
 	struct keeper_options keeper;
 	bool foreground;
 	const char *background_not; /* option that is of use in the foreground only */
-	int done;		    /* help or version were shown: its status; -1: go on */
 };
 
 static int ready_fd(struct options *o, int *ret_fd)
@@ -42,8 +43,9 @@ static int ready_fd(struct options *o, int *ret_fd)
 	return 0;
 }
 
-static int take(struct options *o, int id, struct request *req)
+static int take(struct options *o, int id, void *to)
 {
+	struct request *req = to;
 	long seconds = 0;
 	int r;
 
@@ -63,20 +65,12 @@ static int take(struct options *o, int id, struct request *req)
 	case READY:
 		req->background_not = "--ready-fd";
 		return ready_fd(o, &req->keeper.ready_fd);
-	case HELP:
-		req->done = cli_help("keeper");
-		return 0;
-	case VERSION:
-		req->done = cli_version();
-		return 0;
 	case TAKEOVER:
 		snprintf(o->error, sizeof(o->error), "keeper: --takeover: not in this version");
 		return -ENOTSUP;
 	default:
-		if (id > 0)
-			options_wrong(o->error, "keeper", id == OPTIONS_REST ? "--" : o->value, 1,
-				      "options only");
-		return -EINVAL;
+		return options_wrong(o->error, "keeper", id == OPTIONS_REST ? "--" : o->value, 1,
+				     "options only");
 	}
 }
 
@@ -101,24 +95,13 @@ static int start(const struct variables *v, const char *name)
 
 int cli_keeper(int argc, char **argv)
 {
-	struct options o = {.specs = specs, .argv = argv, .next = 1};
-	struct request req = {.keeper = {.ready_fd = -1, .idle_ms = 10000}, .done = -1};
+	struct request req = {.keeper = {.ready_fd = -1, .idle_ms = 10000}};
 	struct variables v;
-	int id;
+	int r = cli_read(argv, specs, take, &req, &v);
 
 	(void)argc;
-	while ((id = options_next(&o)) != OPTIONS_END) {
-		if (take(&o, id, &req) != 0) {
-			cli_say("%s", o.error);
-			return CLI_USAGE;
-		}
-		if (req.done != -1)
-			return req.done;
-	}
-	if (variables_read(&v, o.error) != 0) {
-		cli_say("%s", o.error);
-		return CLI_USAGE;
-	}
+	if (r != -1)
+		return r;
 	if (req.keeper.name == NULL)
 		req.keeper.name = v.keeper;
 	if (req.foreground)

@@ -6,12 +6,14 @@
 #include <stddef.h>
 
 #define OPTIONS_END	  0
+#define OPTIONS_HELP	  0xffe	 /* of every subcommand that reads its words by cli_read() */
+#define OPTIONS_VERSION	  0xfff
 #define OPTIONS_OPERAND	  0x1000 /* in value */
 #define OPTIONS_REST	  0x1001 /* "--" was met: argv[next] is the first word behind it */
 #define OPTIONS_ERROR_MAX 320
 
 struct options_spec {
-	int id;		   /* 1..0xfff */
+	int id;		   /* from 1, below OPTIONS_HELP, or one of the two */
 	char letter;	   /* 0: none */
 	const char *name;  /* long form, without the dashes */
 	const char *value; /* what its value may be, in words; NULL: takes none */

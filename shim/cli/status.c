@@ -8,25 +8,28 @@
 
 #include "../keeper/client.h"
 #include "cli.h"
-#include "options.h"
 #include "status.h"
-#include "variables.h"
 
-enum { JSON = 1, OPENMETRICS, WATCH, HELP, VERSION };
+enum { JSON = 1, OPENMETRICS, WATCH };
 
 static const struct options_spec specs[] = {
-	{JSON, 0, "json", NULL},   {OPENMETRICS, 0, "openmetrics", NULL}, {WATCH, 0, "watch", NULL},
-	{HELP, 'h', "help", NULL}, {VERSION, 0, "version", NULL},	  {0, 0, NULL, NULL},
+	{JSON, 0, "json", NULL},
+	{OPENMETRICS, 0, "openmetrics", NULL},
+	{WATCH, 0, "watch", NULL},
+	{OPTIONS_HELP, 'h', "help", NULL},
+	{OPTIONS_VERSION, 0, "version", NULL},
+	{0, 0, NULL, NULL},
 };
 
 struct request {
 	bool json;
 	const char *group;
-	int done; /* help or version were shown: its status; -1: go on */
 };
 
-static int take(struct options *o, int id, struct request *req)
+static int take(struct options *o, int id, void *to)
 {
+	struct request *req = to;
+
 	switch (id) {
 	case JSON:
 		req->json = true;
@@ -35,21 +38,8 @@ static int take(struct options *o, int id, struct request *req)
 	case WATCH:
 		snprintf(o->error, sizeof(o->error), "status: %s: not in this version", o->name);
 		return -ENOTSUP;
-	case HELP:
-		req->done = cli_help("status");
-		return 0;
-	case VERSION:
-		req->done = cli_version();
-		return 0;
-	case OPTIONS_OPERAND:
-		if (req->group != NULL)
-			return options_wrong(o->error, "status", o->value, 1, "one GROUP only");
-		req->group = o->value;
-		return variables_group("GROUP", o->value, o->error);
-	case OPTIONS_REST:
-		return options_wrong(o->error, "status", "--", 1, "[--json] [GROUP]");
 	default:
-		return -EINVAL;
+		return cli_take_group(o, id, "[--json] [GROUP]", &req->group);
 	}
 }
 
@@ -160,23 +150,12 @@ static int show(const struct variables *v, const struct request *req)
 
 int cli_status(int argc, char **argv)
 {
-	struct options o = {.specs = specs, .argv = argv, .next = 1};
-	struct request req = {.done = -1};
+	struct request req = {0};
 	struct variables v;
-	int id;
+	int r = cli_read(argv, specs, take, &req, &v);
 
 	(void)argc;
-	while ((id = options_next(&o)) != OPTIONS_END) {
-		if (take(&o, id, &req) != 0) {
-			cli_say("%s", o.error);
-			return CLI_USAGE;
-		}
-		if (req.done != -1)
-			return req.done;
-	}
-	if (variables_read(&v, o.error) != 0) {
-		cli_say("%s", o.error);
-		return CLI_USAGE;
-	}
+	if (r != -1)
+		return r;
 	return show(&v, &req);
 }

@@ -1,70 +1,29 @@
 /* `sockshard stop`: TERM to the launcher of a group, and wait until it has ended. A pid from the
- * keeper may be another process's by now: a pidfd is opened first, and it is used only when the
- * keeper, asked again, still lists the launcher under that pid. */
+ * keeper may be another process's by now: the process is marked first (stop_target.h), and gets
+ * TERM only when the keeper, asked again, still lists the launcher under that pid. */
 #include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "../keeper/process.h"
-#include "../sys/sys.h"
 #include "cli.h"
-#include "options.h"
 #include "status.h"
-#include "variables.h"
-
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
-#ifndef SYS_pidfd_send_signal
-#define SYS_pidfd_send_signal 424
-#endif
+#include "stop_target.h"
 
 #define ENDING_MS   1000  /* from the end of its connection to its own */
 #define PATIENCE_MS 10000 /* then it is said once what we wait for */
 
-enum { HELP = 1, VERSION };
-
 static const struct options_spec specs[] = {
-	{HELP, 'h', "help", NULL},
-	{VERSION, 0, "version", NULL},
+	{OPTIONS_HELP, 'h', "help", NULL},
+	{OPTIONS_VERSION, 0, "version", NULL},
 	{0, 0, NULL, NULL},
 };
 
-struct request {
-	const char *group;
-	int done; /* help or version were shown: its status; -1: go on */
-};
-
-struct target {
-	struct wire_status_launcher launcher;
-	int pidfd;
-};
-
-static int take(struct options *o, int id, struct request *req)
+static int take(struct options *o, int id, void *to)
 {
-	switch (id) {
-	case HELP:
-		req->done = cli_help("stop");
-		return 0;
-	case VERSION:
-		req->done = cli_version();
-		return 0;
-	case OPTIONS_OPERAND:
-		if (req->group != NULL)
-			return options_wrong(o->error, "stop", o->value, 1, "one GROUP only");
-		req->group = o->value;
-		return variables_group("GROUP", o->value, o->error);
-	case OPTIONS_REST:
-		return options_wrong(o->error, "stop", "--", 1, "[GROUP]");
-	default:
-		return -EINVAL;
-	}
+	return cli_take_group(o, id, "[GROUP]", to);
 }
 
 /* Every group that has a launcher, once. */
@@ -128,33 +87,23 @@ static const struct wire_status_launcher *find(const struct status *s,
 	return NULL;
 }
 
-/* Returns 0 and a pidfd, or -1 for a process that is not there any more; else the exit status. */
-static int open_target(const struct wire_status_launcher *l, struct target *ret)
+/* Returns 0, or the exit status when it cannot be stopped from here. */
+static int check_place(const struct wire_status_launcher *l)
 {
 	uint64_t pid_space = process_pid_space();
 
-	ret->launcher = *l;
-	ret->pidfd = -1;
-	if (l->pid == 0 || l->pid_space == 0 || l->pid_space != pid_space) {
-		cli_say("stop: the launcher of group \"%s\" or its keeper is in another pid "
-			"namespace, stop it there",
-			l->group);
-		return CLI_UNAVAILABLE;
-	}
-	ret->pidfd = (int)sys_get()->syscall(SYS_pidfd_open, (long)l->pid, 0L);
-	if (ret->pidfd >= 0 || errno == ESRCH)
+	if (l->pid != 0 && l->pid_space != 0 && l->pid_space == pid_space)
 		return 0;
-	cli_say("stop: the launcher of group \"%s\" (pid %u): pidfd_open: %s", l->group, l->pid,
-		strerror(errno));
+	cli_say("stop: the launcher of group \"%s\" or its keeper is in another pid namespace, "
+		"stop it there",
+		l->group);
 	return CLI_UNAVAILABLE;
 }
 
 /* It is not listed any more: it ends right now, or lost its keeper, or the pid is another's. */
-static int unproven(const struct target *t)
+static int unproven(const struct stop_target *t)
 {
-	struct pollfd end = {.fd = t->pidfd, .events = POLLIN};
-
-	if (poll(&end, 1, ENDING_MS) > 0)
+	if (stop_target_wait(t, ENDING_MS))
 		return 0;
 	cli_say("stop: the keeper does not list the launcher of group \"%s\" (pid %u) any more, "
 		"nothing was sent to it",
@@ -163,47 +112,37 @@ static int unproven(const struct target *t)
 }
 
 /* A second TERM would kill its copies: one that stops already gets none. */
-static int signal_target(const struct target *t, const struct status *now)
+static int signal_target(const struct stop_target *t, const struct status *now)
 {
 	const struct wire_status_launcher *l = find(now, &t->launcher);
-	long r;
+	int r;
 
-	if (t->pidfd < 0)
-		return 0;
 	if (l == NULL)
 		return unproven(t);
 	if (l->stopping)
 		return 0;
-	r = sys_get()->syscall(SYS_pidfd_send_signal, (long)t->pidfd, (long)SIGTERM, NULL, 0L);
-	if (r == 0 || errno == ESRCH)
+	r = stop_target_term(t);
+	if (r == 0)
 		return 0;
-	cli_say("stop: the launcher of group \"%s\" (pid %u): %s", l->group, l->pid,
-		strerror(errno));
+	cli_say("stop: the launcher of group \"%s\" (pid %u): %s", l->group, l->pid, strerror(-r));
 	return CLI_UNAVAILABLE;
 }
 
-static void await_end(const struct target *t, int64_t *said_at)
+static void await_end(const struct stop_target *t, int64_t *said_at)
 {
-	struct pollfd end = {.fd = t->pidfd, .events = POLLIN};
-
-	if (t->pidfd < 0)
-		return;
 	for (;;) {
 		int64_t left = *said_at - cli_now_ms();
-		int r = poll(&end, 1, *said_at == 0 ? -1 : left > 0 ? (int)left : 0);
 
-		if (r > 0)
+		if (stop_target_wait(t, *said_at == 0 ? -1 : left > 0 ? (int)left : 0))
 			return;
-		if (r == 0) {
-			cli_say("stop: waiting for the launcher of group \"%s\" (pid %u), which "
-				"waits for its copies",
-				t->launcher.group, t->launcher.pid);
-			*said_at = 0;
-		}
+		cli_say("stop: waiting for the launcher of group \"%s\" (pid %u), which waits for "
+			"its copies",
+			t->launcher.group, t->launcher.pid);
+		*said_at = 0;
 	}
 }
 
-static int stop_all(struct target *targets, size_t n, const struct variables *v)
+static int stop_all(struct stop_target *targets, size_t n, const struct variables *v)
 {
 	int64_t said_at = cli_now_ms() + PATIENCE_MS;
 	struct status now = {0};
@@ -225,7 +164,7 @@ static int stop_all(struct target *targets, size_t n, const struct variables *v)
 
 static int stop_chosen(const struct status *s, const char *group, const struct variables *v)
 {
-	struct target *targets = calloc(s->n_launchers, sizeof(*targets));
+	struct stop_target *targets = calloc(s->n_launchers, sizeof(*targets));
 	size_t i, n = 0;
 	int status = 0;
 
@@ -234,15 +173,16 @@ static int stop_chosen(const struct status *s, const char *group, const struct v
 		return CLI_UNAVAILABLE;
 	}
 	for (i = 0; i < s->n_launchers && status == 0; i++) {
-		if (group == NULL || strcmp(s->launchers[i].group, group) == 0)
-			status = open_target(&s->launchers[i], &targets[n++]);
+		if (group != NULL && strcmp(s->launchers[i].group, group) != 0)
+			continue;
+		status = check_place(&s->launchers[i]);
+		if (status == 0 && stop_target_open(&s->launchers[i], &targets[n]))
+			n++;
 	}
 	if (status == 0)
 		status = stop_all(targets, n, v);
-	for (i = 0; i < n; i++) {
-		if (targets[i].pidfd >= 0)
-			close(targets[i].pidfd);
-	}
+	for (i = 0; i < n; i++)
+		stop_target_close(&targets[i]);
 	free(targets);
 	return status;
 }
@@ -266,23 +206,12 @@ static int stop(const struct variables *v, const char *group)
 
 int cli_stop(int argc, char **argv)
 {
-	struct options o = {.specs = specs, .argv = argv, .next = 1};
-	struct request req = {.done = -1};
+	const char *group = NULL;
 	struct variables v;
-	int id;
+	int r = cli_read(argv, specs, take, &group, &v);
 
 	(void)argc;
-	while ((id = options_next(&o)) != OPTIONS_END) {
-		if (take(&o, id, &req) != 0) {
-			cli_say("%s", o.error);
-			return CLI_USAGE;
-		}
-		if (req.done != -1)
-			return req.done;
-	}
-	if (variables_read(&v, o.error) != 0) {
-		cli_say("%s", o.error);
-		return CLI_USAGE;
-	}
-	return stop(&v, req.group);
+	if (r != -1)
+		return r;
+	return stop(&v, group);
 }

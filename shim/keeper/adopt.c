@@ -68,7 +68,7 @@ static void take_over(struct group *g, const struct wire_legacy *l)
 		g->ghost_index[s] = l->index_of[s];
 		if (l->index_of[s] == WIRE_NO_INDEX)
 			continue;
-		g->map.e[l->index_of[s]] = (struct index_entry){ GHOST(s), true };
+		g->map.e[l->index_of[s]] = (struct index_entry){ .cookie = GHOST(s), .certain = true };
 		g->ghosts++;
 	}
 }

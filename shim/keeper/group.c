@@ -13,6 +13,7 @@
 #include "member.h"
 #include "nudge.h"
 #include "process.h"
+#include "sibling.h"
 
 #define LISTENERS_MAX INDEX_MAX
 #define UNSEEN_MAX    4 /* one that is killed between accept(2) and its count leaves one a thread */
@@ -70,38 +71,17 @@ static int try_unshared(struct keeper *k, const struct addr *a, bool *ret_untouc
 	return r == -EADDRINUSE ? r : 0;
 }
 
-/* Is it a shard of the keeper before us that has accepted nothing since? Then wake it. */
-static bool wake_sibling(struct keeper *k, const struct addr *a)
-{
-	char command[32];
-	int n;
-
-	if (k->diag < 0)
-		return false;
-	n = k->os->listeners(k->diag, a->proto, a->port, listed, LISTENERS_MAX);
-	for (int i = 0; i < n; i++) {
-		uint32_t pid;
-
-		if (!addr_equal(&listed[i].addr, a) || !same_uid_group(k, &listed[i]))
-			continue;
-		pid = process_holder(listed[i].inode, command, sizeof(command));
-		if (pid && process_maps_library(pid) && nudge_knock(k, a) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* A foreign socket in the way: without us the server would get EADDRINUSE. */
+/* A foreign socket in the way: without us the server would get EADDRINUSE. 1: see sibling_greet(). */
 static int check_free(struct keeper *k, const struct wire_reserve *want, bool *ret_untouched)
 {
-	int r;
+	bool udp = want->addr.proto == IPPROTO_UDP;
 
 	*ret_untouched = false;
-	if (want->own_sharing || want->rejoins ||
-	    (want->addr.proto == IPPROTO_UDP && want->reuse_addr))
+	if (want->rejoins)
 		return 0;
-	r = try_unshared(k, &want->addr, ret_untouched);
-	return r < 0 && want->addr.proto == IPPROTO_TCP && wake_sibling(k, &want->addr) ? -EAGAIN : r;
+	if (want->own_sharing || (udp && want->reuse_addr))
+		return udp && sibling_greet(k, want) == 1;
+	return try_unshared(k, &want->addr, ret_untouched) == 0 ? 0 : sibling_greet(k, want);
 }
 
 static bool is_of(const struct addr *group, const struct addr *connection)
@@ -200,7 +180,10 @@ int group_reserve(struct keeper *k, const struct wire_reserve *want)
 	if (r == -EADDRINUSE)
 		log_info("%s refused: a socket that is not ours has it",
 		         addr_format(&want->addr, text, sizeof(text)));
-	return r < 0 ? r : make(k, want, untouched);
+	found = r < 0 ? r : make(k, want, untouched);
+	if (r == 1 && found >= 0)
+		sibling_meet(k, found);
+	return found;
 }
 
 void group_release_if_empty(struct keeper *k, int group)
@@ -261,6 +244,7 @@ int group_list(struct keeper *k, int group)
 	for (unsigned i = 0; i < g->map.n; i++)
 		if (member_by_cookie(k, g->map.e[i].cookie) == NONE)
 			g->list_at = k->now + STRANGER_MS;
+	g->beside = g->beside && sibling_are_there(k, group);
 	return r < 0 ? r : 0;
 }
 

@@ -180,6 +180,11 @@ void group_steer(struct keeper *k, int group)
 		not_steered(g, "this system has no way to steer");
 		return;
 	}
+	if (g->beside && g->mode != WIRE_MODE_HANDOVER) { /* there the newest has all */
+		(void)k->os->attach(k->sys, fd, NULL, 0);
+		not_steered(g, "shards of the keeper before are there, until they are started anew");
+		return;
+	}
 	if (!known) {
 		probe_program(k, group, fd);
 		order_wanted(k, group);

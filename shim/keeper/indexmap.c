@@ -93,6 +93,7 @@ void index_update(struct index_map *m, const uint64_t *now, size_t n)
 		}
 		m->e[m->n].cookie = now[k];
 		m->e[m->n].certain = joined == 1;
+		m->e[m->n].marked = false;
 		m->n++;
 	}
 	conclude(m);
@@ -113,13 +114,16 @@ void index_doubt(struct index_map *m)
 bool index_prove(struct index_map *m, unsigned index, uint64_t cookie)
 {
 	int at = position(m, cookie);
+	struct index_entry proven;
 
 	if (at == -1 || index >= m->n || m->lost)
 		return false;
 	if (m->e[at].certain || m->e[index].certain)
 		return (unsigned)at == index;
+	proven = m->e[at];
 	m->e[at] = m->e[index];
-	m->e[index] = (struct index_entry){ cookie, true };
+	m->e[index] = proven;
+	m->e[index].certain = true;
 	conclude(m);
 	return true;
 }

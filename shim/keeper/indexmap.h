@@ -13,6 +13,7 @@
 struct index_entry {
 	uint64_t cookie;
 	bool certain; /* false: this index belongs to one of the uncertain sockets, not known which */
+	bool marked;  /* the caller's, of the socket: kept as long as it is listed */
 };
 
 struct index_map {

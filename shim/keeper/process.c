@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,20 +51,43 @@ int process_pidfd_pid(int pidfd)
 	return atoi(p); /* written by the kernel */
 }
 
-bool process_exiting(uint32_t pid)
+/* /proc/PID/stat after the command's name, which may contain anything: 0; -EINVAL, -ENOENT ... */
+static int read_stat(uint32_t pid, char *ret_state, unsigned *ret_flags, uint64_t *ret_started)
 {
 	char path[32], text[1024];
 	const char *p;
-	unsigned flags;
-	char state;
 
 	(void)snprintf(path, sizeof(path), "/proc/%u/stat", pid);
 	if (read_file(path, text, sizeof(text)) < 0)
-		return true;
-	p = strrchr(text, ')'); /* the command's name may contain anything */
-	if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2)
-		return false;
-	return state == 'Z' || state == 'X' || (flags & PF_EXITING);
+		return -ENOENT;
+	p = strrchr(text, ')');
+	if (!p || sscanf(p + 1,
+	                 " %c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d"
+	                 " %*d %" SCNu64,
+	                 ret_state, ret_flags, ret_started) != 3)
+		return -EINVAL;
+	return 0;
+}
+
+bool process_exiting(uint32_t pid)
+{
+	uint64_t started;
+	unsigned flags;
+	char state;
+	int r = read_stat(pid, &state, &flags, &started);
+
+	return r == -ENOENT || (r == 0 && (state == 'Z' || state == 'X' || (flags & PF_EXITING)));
+}
+
+uint64_t process_started(uint32_t pid)
+{
+	uint64_t started;
+	unsigned flags;
+	char state;
+
+	if (read_stat(pid, &state, &flags, &started) < 0 || state == 'Z' || state == 'X')
+		return 0;
+	return started;
 }
 
 /* Has it a descriptor whose link in /proc/PID/fd is this text: 1, 0, -errno. */
@@ -150,6 +174,29 @@ bool process_maps_library(uint32_t pid)
 	while (f && !found && getline(&line, &size, f) > 0)
 		found = strstr(line, "/libsockshard.so") != NULL;
 	free(line);
+	if (f)
+		(void)fclose(f);
+	return found;
+}
+
+bool process_has_group(uint32_t pid, const char *group)
+{
+	static const char name[] = "SOCKSHARD_GROUP=";
+	const char *value = "";
+	char path[32], *entry = NULL;
+	bool readable = false, found;
+	size_t size = 0;
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "/proc/%u/environ", pid);
+	f = fopen(path, "re");
+	while (f && *value == '\0' && getdelim(&entry, &size, '\0', f) > 0) {
+		readable = true; /* a process that has overwritten it tells nothing */
+		if (strncmp(entry, name, strlen(name)) == 0)
+			value = entry + strlen(name);
+	}
+	found = readable && strcmp(value, group) == 0;
+	free(entry);
 	if (f)
 		(void)fclose(f);
 	return found;

@@ -12,6 +12,9 @@ int process_pidfd_pid(int pidfd);
 /** process_exiting - has it begun to end (PF_EXITING), or is it gone */
 bool process_exiting(uint32_t pid);
 
+/** process_started - in clock ticks since boot: tells it from a later one of its pid; 0: gone */
+uint64_t process_started(uint32_t pid);
+
 /** process_holds - has it a descriptor of the socket with this inode: 1, 0; -EACCES, -ESRCH ... */
 int process_holds(uint32_t pid, uint64_t inode);
 
@@ -23,6 +26,9 @@ bool process_has_uring(uint32_t pid);
 
 /** process_maps_library - has it this program's preload in its memory */
 bool process_maps_library(uint32_t pid);
+
+/** process_has_group - was it started with this SOCKSHARD_GROUP (none: the empty one) */
+bool process_has_group(uint32_t pid, const char *group);
 
 /** process_service - the systemd unit whose end would end us too; empty when there is none */
 void process_service(char *ret_name, size_t size);

@@ -1,6 +1,7 @@
 /* See review.h. */
 #include "review.h"
 
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -78,11 +79,20 @@ static void watch(struct keeper *k, int member, int64_t patience_ms)
 		m->condemned = true;
 }
 
+/* The kernel goes on sending to a UDP socket that no program leaves out, and nothing of that is given. */
+static bool swallows(const struct keeper *k, int member)
+{
+	const struct group *g = &k->groups[k->members[member].group];
+
+	return g->addr.proto == IPPROTO_UDP && !g->steered && g->mode != WIRE_MODE_SHARED &&
+	       (g->beside || leave_others_live(k, member));
+}
+
 static void orphaned(struct keeper *k, int member, bool on_purpose)
 {
 	struct member *m = &k->members[member];
 
-	if (on_purpose || (!member_is_alone(k, member) && leave_others_live(k, member))) {
+	if (on_purpose || swallows(k, member) || (!member_is_alone(k, member) && leave_others_live(k, member))) {
 		leave_withdraw(k, member, true);
 		return;
 	}

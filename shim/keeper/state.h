@@ -63,6 +63,7 @@ struct group {
 	bool unheard;       /* its servers accept by ways that we do not see: no nudges */
 	bool pump;          /* give_pump() is due */
 	bool own_program;   /* a server attached its own: we do not */
+	bool beside;        /* shards of a keeper before are there, whose slots we do not know */
 	bool steered;
 	char why[128];      /* why it is not steered */
 	uint64_t lost;      /* connections reset because nobody could take them */

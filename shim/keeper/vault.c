@@ -94,14 +94,24 @@ static int fork_with_files(int *ret_pidfd)
 	return pid == -1 ? -errno : (int)pid;
 }
 
+/* Whoever ends the keeper then ends all of it: shards take what they know to the next one. */
+static void be_alone(struct shared *s, const char *refused, int error)
+{
+	if (s->vault.pidfd >= 0)
+		close(s->vault.pidfd);
+	s->vault.pidfd = NONE;
+	s->vault.pid = 0;
+	log_warn("keeper: %s: %s: one process instead of two, when it is killed the keeper is gone",
+	         refused, strerror(error));
+}
+
 int vault_open(struct shared *s)
 {
 	s->vault.pid = (int)getpid();
 	s->vault.pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
 	if (s->vault.pidfd >= 0)
 		return 0;
-	s->vault.pid = 0;
-	s->vault.pidfd = NONE;
+	be_alone(s, "pidfd_open", errno);
 	return -ENOTSUP;
 }
 
@@ -182,6 +192,10 @@ enum vault_role vault_watch(struct shared *s)
 			if (r == -EIO) {
 				log_error("keeper: workers die as soon as they run: giving up");
 				return ROLE_OVER;
+			}
+			if (r < 0 && s->worker.pid == 0) { /* never was one: nobody is served until there is */
+				be_alone(s, "clone", -r);
+				return ROLE_WORKER;
 			}
 			if (r < 0)
 				pause_ms(PAUSE_MAX_MS); /* out of memory or processes */

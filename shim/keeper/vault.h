@@ -10,10 +10,15 @@
 
 enum vault_role { ROLE_VAULT, ROLE_WORKER, ROLE_OVER };
 
-/** vault_open - the caller is the first vault; -ENOTSUP: no pidfds here, it has to be the worker too */
+/** vault_open - the caller is the first vault; -ENOTSUP (said): no pidfds, it is the worker too */
 int vault_open(struct shared *s);
 
-/** vault_watch - be the vault; returns in a new worker (ROLE_WORKER), or when all ends */
+/**
+ * vault_watch - be the vault
+ *
+ * Returns ROLE_WORKER in a new worker, and in the caller when not even the first one can be made, which
+ * has no vault then and says so; ROLE_OVER when all ends.
+ */
 enum vault_role vault_watch(struct shared *s);
 
 /** vault_renew - the worker makes a new vault: 0; 1 in that vault; -errno: it could not */

@@ -9,18 +9,20 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 from load import *
+from programs import *
 
 PORT = 8088
 COPIES = 4
 EVERY = 0.2  # seconds between kills
 CLIENTS = 64
+HTTP = {"mode": "http"}
 
 
 def server(mode, *words, address="127.0.0.1"):
     return [helper("chaos/server"), address, PORT, mode, "work=5", *words], {"mode": "line"}
 
 
-def python_http():
+def slow_python():
     script = write(
         os.path.join(folder(), "server.py"),
         """import http.server, sys, time
@@ -45,99 +47,23 @@ class Server(http.server.HTTPServer):
 Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """,
     )
-    return [need("python3"), script, PORT], {"mode": "http"}
+    return [need("python3"), script, PORT], HTTP
 
 
-def node():
-    script = write(
-        os.path.join(folder(), "server.js"),
-        "require('http').createServer((q, a) => setTimeout(() => a.end('hello\\n'), 5))"
-        ".listen(+process.argv[2]);\n",
-    )
-    return [need("node"), script, PORT], {"mode": "http"}
-
-
-def nginx():
+def slow_nginx():
     """Its only pause: each process answers 200 in a second."""
-    where = folder()
-    write(os.path.join(where, "index.html"), "hello\n")
-    config = write(
-        os.path.join(where, "nginx.conf"),
-        f"""daemon off; master_process off; user root root; pid {where}/pid; error_log /dev/null;
-        events {{ }}
-        http {{
-            access_log off; limit_req_zone $server_port zone=all:1m rate=200r/s;
-            client_body_temp_path {where}/body; proxy_temp_path {where}/proxy;
-            fastcgi_temp_path {where}/fastcgi; uwsgi_temp_path {where}/uwsgi;
-            scgi_temp_path {where}/scgi;
-            server {{ listen {PORT}; root {where}; limit_req zone=all burst=1000; }}
-        }}
-        """,
-    )
-    return [need("nginx"), "-e", "stderr", "-p", where, "-c", config], {"mode": "http"}
+    return nginx(PORT, "limit_req zone=all burst=1000;",
+                 "limit_req_zone $server_port zone=all:1m rate=200r/s;", "/dev/null")
 
 
-def haproxy():
-    config = write(
-        os.path.join(folder(), "haproxy.cfg"),
-        f"""global
-    nbthread 1
-defaults
-    mode http
-    timeout client 20s
-    timeout connect 5s
-    timeout server 20s
-frontend hello
-    bind 127.0.0.1:{PORT}
-    tcp-request inspect-delay 5ms
-    tcp-request content accept if WAIT_END
-    http-request return status 200 content-type text/plain string "hello"
-""",
-    )
-    return [need("haproxy"), "-db", "-f", config], {"mode": "http"}
+def slow_haproxy():
+    return haproxy(PORT, "tcp-request inspect-delay 5ms\n    tcp-request content accept if WAIT_END")
 
 
-def redis():
-    argv = [
-        need("redis-server"), "--port", PORT, "--save", "", "--appendonly", "no", "--dir", folder(),
-        "--protected-mode", "no", "--enable-debug-command", "yes",
-    ]
+def slow_redis():
     question = r"DEBUG SLEEP 0.005\r\nPING\r\nQUIT\r\n"
-    return argv, {"mode": "raw", "question": question, "ending": r"+OK\r\n+PONG\r\n+OK\r\n"}
-
-
-def java():
-    where = folder()
-    source = write(
-        os.path.join(where, "Hello.java"),
-        """import com.sun.net.httpserver.HttpServer;
-import java.net.InetSocketAddress;
-
-public class Hello {
-    public static void main(String[] args) throws Exception {
-        HttpServer server = HttpServer.create(
-            new InetSocketAddress(Integer.parseInt(args[0])), 0);
-        server.createContext("/", exchange -> {
-            byte[] text = "hello\\n".getBytes();
-            try {
-                Thread.sleep(5);
-            } catch (InterruptedException e) {
-                return;
-            }
-            exchange.getResponseHeaders().set("Connection", "close");
-            exchange.sendResponseHeaders(200, text.length);
-            exchange.getResponseBody().write(text);
-            exchange.close();
-        });
-        server.start();
-    }
-}
-""",
-    )
-    code, _, err = call(need("javac"), "-d", where, source, seconds=100)
-    check(code == 0, err)
-    flags = ["-Xmx64m", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
-    return [need("java"), *flags, "-cp", where, "Hello", PORT], {"mode": "http"}
+    return redis(PORT, "--enable-debug-command", "yes"), {
+        "mode": "raw", "question": question, "ending": r"+OK\r\n+PONG\r\n+OK\r\n"}
 
 
 SERVERS = {  # name: (how to start it, connections of the long form, of the short one; 0: none)
@@ -151,12 +77,12 @@ SERVERS = {  # name: (how to start it, connections of the long form, of the shor
     "threads": (lambda: server("block", "threads=4"), 12000, 0),
     "defer": (lambda: server("block", "defer"), 8000, 1500),
     "device": (lambda: server("edge", "device=lo"), 8000, 0),
-    "python": (python_http, 8000, 1500),
-    "node": (node, 24000, 0),
-    "nginx": (nginx, 12000, 2000),
-    "haproxy": (haproxy, 60000, 0),
-    "redis": (redis, 8000, 0),
-    "java": (java, 8000, 0),
+    "python": (slow_python, 8000, 1500),
+    "node": (lambda: (node_http(PORT, 5), HTTP), 24000, 0),
+    "nginx": (lambda: (slow_nginx(), HTTP), 12000, 2000),
+    "haproxy": (lambda: (slow_haproxy(), HTTP), 60000, 0),
+    "redis": (slow_redis, 8000, 0),
+    "java": (lambda: (java_http(PORT, 5), HTTP), 8000, 0),
 }
 
 ADDRESSES = {"poll_ipv6": ("::1",), "select_dual_stack": ("127.0.0.1", "::1")}

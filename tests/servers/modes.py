@@ -9,8 +9,8 @@ import sys
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from harness import *
 from load import Death, KeeperKiller, lost
+from programs import *
 
 PORT = 8080
 SIDE = 9100
@@ -91,25 +91,8 @@ def a_copy_that_is_killed_comes_back_to_its_side_port():
 
 @test(60)
 def haproxy_has_a_statistics_port_for_each_copy():
-    config = write(
-        os.path.join(folder(), "haproxy.cfg"),
-        f"""global
-    nbthread 1
-defaults
-    mode http
-    timeout client 20s
-    timeout connect 5s
-    timeout server 20s
-frontend hello
-    bind 127.0.0.1:{PORT}
-    http-request return status 200 content-type text/plain string "hello"
-listen stats
-    bind 127.0.0.1:{SIDE}
-    stats enable
-    stats uri /
-""",
-    )
-    launcher = run(4, need("haproxy"), "-db", "-f", config, options=["-p", f"{PORT};{SIDE}=offset"])
+    statistics = f"listen stats\n    bind 127.0.0.1:{SIDE}\n    stats enable\n    stats uri /"
+    launcher = run(4, *haproxy(PORT, more=statistics), options=["-p", f"{PORT};{SIDE}=offset"])
     pids = {slot: entry["pid"] for slot, entry in until_live(4, PORT).items()}
     for slot in range(4):
         page = body(SIDE + slot)
@@ -120,7 +103,8 @@ listen stats
 
 @test(60)
 def nginx_has_a_side_port_for_each_copy():
-    launcher = run(4, *nginx("$pid", side=SIDE), options=["-p", f"{PORT};{SIDE}=offset"])
+    with_side_port = nginx(PORT, http=f'server {{ listen {SIDE}; return 200 "$pid\\n"; }}')
+    launcher = run(4, *with_side_port, options=["-p", f"{PORT};{SIDE}=offset"])
     pids = {slot: entry["pid"] for slot, entry in until_live(4, PORT).items()}
     for slot in range(4):
         check(body(SIDE + slot) == str(pids[slot]), slot, pids, body(SIDE + slot))
@@ -245,25 +229,8 @@ def a_server_that_shares_nothing_is_supervised_all_the_same():
 # --- handover
 
 
-def nginx(says, side=None, port=PORT):
-    where = folder()
-    user = "user root root;" if os.getuid() == 0 else ""
-    more = f'server {{ listen 127.0.0.1:{side}; return 200 "$pid\\n"; }}' if side else ""
-    config = write(
-        os.path.join(where, "nginx.conf"),
-        f"""daemon off; master_process off; {user} pid {where}/pid; error_log stderr;
-        events {{ worker_connections 4096; }}
-        http {{
-            access_log off;
-            client_body_temp_path {where}/body; proxy_temp_path {where}/proxy;
-            fastcgi_temp_path {where}/fastcgi; uwsgi_temp_path {where}/uwsgi;
-            scgi_temp_path {where}/scgi;
-            server {{ listen 127.0.0.1:{port}; return 200 "{says}\\n"; }}
-            {more}
-        }}
-        """,
-    )
-    return [need("nginx"), "-e", "stderr", "-p", where, "-c", config]
+def says(what):
+    return nginx(PORT, f'return 200 "{what}\\n";')
 
 
 def version(policy, *argv):
@@ -341,19 +308,19 @@ def ask_http(client):
 
 def under_load(killing):
     policy = f"{PORT}=handover"
-    one = version(policy, *nginx("v1"))
+    one = version(policy, *says("v1"))
     until_live(1, PORT)
     with (KeeperKiller(0.1) if killing else contextlib.nullcontext()) as killer:
         requests = Requests(ask_http)
         requests.until_some("v1")
         started = time.monotonic_ns()
-        two = version(policy, *nginx("v2"))
+        two = version(policy, *says("v2"))
         requests.until_some("v2")
         up = moved_at_once(list(requests.done), "v1", "v2", started)
         death = Death(two.pid, PORT)
         requests.until_some("v1")
         back = moved_at_once(list(requests.done), "v2", "v1", death.at)
-        three = version(policy, *nginx("v3"))
+        three = version(policy, *says("v3"))
         requests.until_some("v3")
         another = Death(one.pid, PORT)  # the older one: nobody notices
         requests.until_some("v3")
@@ -379,18 +346,17 @@ def so_it_does_while_the_keepers_worker_is_killed():
 
 @test(60)
 def redis_goes_to_the_next_version_and_back():
-    def redis():
-        return version(f"{PORT}=handover", need("redis-server"), "--port", PORT, "--bind", "127.0.0.1",
-                       "--save", "", "--appendonly", "no", "--dir", folder())
+    def start():
+        return version(f"{PORT}=handover", *redis(PORT, "--bind", "127.0.0.1"))
 
     def pid():
         got = tcp(PORT, b"INFO server\r\n", ending=None)
         return int(re.search(rb"process_id:(\d+)", got)[1])
 
-    one = redis()
+    one = start()
     until_live(1, PORT)
     check({pid() for _ in range(50)} == {one.pid}, "one alone")
-    two = redis()
+    two = start()
     until(10, "the newest", lambda: pid() == two.pid)
     check({pid() for _ in range(200)} == {two.pid}, "two")
     kill(two)
@@ -448,6 +414,73 @@ def a_newest_one_that_stands_still_is_passed_over_until_it_moves():
     settled(two)
 
 
+def asking():
+    client = socket.create_connection(("127.0.0.1", PORT), 20)
+    client.sendall(b"?")
+    return client
+
+
+def answerer(client):
+    pid = int(client.recv(100).split()[1])
+    client.close()
+    return pid
+
+
+@test(60)
+def what_waited_in_the_newest_is_given_to_the_one_before():
+    servers = []
+    for _ in range(4):
+        servers.append(version(f"{PORT}=handover,stuck=0", *ident()))
+        until_live(len(servers), PORT)
+        settled(servers[-1])
+    for server in (servers[3], servers[2]):
+        freeze(server.pid)
+        waiting = [asking() for _ in range(10)]
+        kill(server)
+        got = [answerer(client) for client in waiting]
+        before = servers[servers.index(server) - 1].pid
+        check(got == [before] * 10, f"{got}, not all of {before}")
+        check(group(PORT)["lost"] == 0, status())
+
+
+def keeper_dies():
+    old = status()["keeper"]
+    for pid in (old["vault"], old["pid"]):
+        os.kill(pid, signal.SIGSTOP)
+    for pid in (old["vault"], old["pid"]):
+        os.kill(pid, signal.SIGKILL)
+    until(5, "no keeper", lambda: ended(old["pid"]) and ended(old["vault"]))
+    return old
+
+
+@test(60)
+def an_older_one_that_the_next_keeper_knows_first_does_not_take_over():
+    policy = f"{PORT}=handover,stuck=0"
+    one = version(policy, *ident())
+    until_live(1, PORT)
+    settled(one)
+    freeze(one.pid)
+    early = asking()
+    two = version(policy, *ident())
+    until(10, "the newest", lambda: [s["pid"] for s in live(PORT).values() if s["buckets"]] == [two.pid])
+    keeper_dies()
+    freeze(two.pid)
+    one.signal(signal.SIGCONT)
+    check(answerer(early) == one.pid, "another one had it")
+    until(10, "it is back", lambda: status()["keeper"]
+          and [s["pid"] for s in live(PORT).values()] == [one.pid])
+    late = asking()
+    late.settimeout(0.5)
+    try:
+        check(False, "answered by", answerer(late))
+    except socket.timeout:
+        pass
+    late.settimeout(20)
+    two.signal(signal.SIGCONT)
+    check(answerer(late) == two.pid, "another one had it")
+    settled(two)
+
+
 @test(60)
 def the_order_outlives_the_keeper():
     servers = []
@@ -455,12 +488,7 @@ def the_order_outlives_the_keeper():
         servers.append(version(f"{PORT}=handover", *ident()))
         until_live(len(servers), PORT)
         settled(servers[-1])
-    old = status()["keeper"]
-    for pid in (old["vault"], old["pid"]):
-        os.kill(pid, signal.SIGSTOP)
-    for pid in (old["vault"], old["pid"]):
-        os.kill(pid, signal.SIGKILL)
-    until(5, "no keeper", lambda: ended(old["pid"]) and ended(old["vault"]))
+    old = keeper_dies()
     settled(servers[2])
     until_live(3, PORT)
     check(status()["keeper"]["pid"] != old["pid"], "the same keeper")
@@ -487,11 +515,11 @@ def run_hands_over_to_the_copy_that_started_last():
 @test(60)
 def the_old_versions_launcher_is_stopped_when_the_next_one_serves():
     named = ["-g", "web", "-p", f"{PORT}=handover"]
-    old = run(2, *nginx("v1"), options=named)
+    old = run(2, *says("v1"), options=named)
     requests = Requests(ask_http)
     requests.until_some("v1")
     started = time.monotonic_ns()
-    new = run(2, *nginx("v2"), options=named)
+    new = run(2, *says("v2"), options=named)
     requests.until_some("v2")
     stop(old)
     requests.until_some("v2")

@@ -7,16 +7,11 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from harness import *
+from programs import *
 
 PORT = 8090
 COPIES = 4
 GET = b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n"
-
-
-def redis():
-    return [need("redis-server"), "--port", PORT, "--save", "", "--appendonly", "no",
-            "--dir", folder(), "--protected-mode", "no"]
 
 
 def python_server():
@@ -76,12 +71,12 @@ def two_die(copies):
 
 @test(60, ALL)
 def a_copy_of_redis_dies():
-    steered_again(redis(), b"PING\r\n", b"+PONG", b"\r\n", first_dies)
+    steered_again(redis(PORT), b"PING\r\n", b"+PONG", b"\r\n", first_dies)
 
 
 @test(60, ALL)
 def two_copies_of_redis_die():
-    steered_again(redis(), b"PING\r\n", b"+PONG", b"\r\n", two_die)
+    steered_again(redis(PORT), b"PING\r\n", b"+PONG", b"\r\n", two_die)
 
 
 @test(60, ALL)
@@ -93,10 +88,10 @@ def a_copy_of_a_blocking_server_dies():
 def one_dies_and_one_comes():
     def change(copies):
         first_dies(copies)
-        copies[0] = copy(redis(), 0)
+        copies[0] = copy(redis(PORT), 0)
         return COPIES
 
-    steered_again(redis(), b"PING\r\n", b"+PONG", b"\r\n", change)
+    steered_again(redis(PORT), b"PING\r\n", b"+PONG", b"\r\n", change)
 
 
 main()

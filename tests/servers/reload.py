@@ -283,6 +283,20 @@ def haproxy_hands_its_shards_to_the_next_worker():
     check(found["steered"] and not found["strangers"] and not found["lost"], found)
 
 
+# --- puma
+
+
+@in_the_long_form
+def puma_phased_restart():
+    none_failed(f"puma, {FEW} times USR1", puma, signals(signal.SIGUSR1, FEW, seen=True))
+
+
+@in_the_long_form
+def puma_hot_restart():
+    """It becomes itself anew by exec, with the listener."""
+    none_failed(f"puma, {FEW} times USR2", puma, signals(signal.SIGUSR2, FEW, seen=True))
+
+
 # --- a worker's death
 
 

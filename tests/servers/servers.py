@@ -5,7 +5,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from harness import *
+from programs import *
 
 PORT = 8080
 COPIES = 4
@@ -38,47 +38,22 @@ def accepted():
 
 @test(120, ALL)
 def python_http_server():
-    where = folder()
-    write(os.path.join(where, "index.html"), "hello\n")
-    even_shares(need("python3"), "-m", "http.server", "-d", where, PORT, ending=b"hello\n")
+    even_shares(*python_http(PORT), ending=b"hello\n")
 
 
 @test(120, ALL)
-def node_http():
-    script = write(
-        os.path.join(folder(), "server.js"),
-        "require('http').createServer((q, a) => a.end('hello\\n')).listen(+process.argv[2]);\n",
-    )
-    even_shares(need("node"), script, PORT)
+def node_http_server():
+    even_shares(*node_http(PORT))
 
 
 @test(120, ALL)
-def nginx():
-    where = folder()
-    user = "user root root;" if os.getuid() == 0 else ""  # else it gives its folders to nobody
-    config = write(
-        os.path.join(where, "nginx.conf"),
-        f"""daemon off; master_process off; {user} pid {where}/pid; error_log stderr;
-        events {{ }}
-        http {{
-            access_log off;
-            client_body_temp_path {where}/body; proxy_temp_path {where}/proxy;
-            fastcgi_temp_path {where}/fastcgi; uwsgi_temp_path {where}/uwsgi;
-            scgi_temp_path {where}/scgi;
-            server {{ listen {PORT}; return 200 "hello\\n"; }}
-        }}
-        """,
-    )
-    even_shares(need("nginx"), "-e", "stderr", "-p", where, "-c", config)
+def nginx_server():
+    even_shares(*nginx(PORT))
 
 
 @test(120, ALL)
-def redis():
-    even_shares(
-        need("redis-server"), "--port", PORT, "--save", "", "--appendonly", "no",
-        "--dir", folder(), "--protected-mode", "no",
-        question=b"PING\r\n", answer=b"+PONG", ending=b"\r\n",
-    )
+def redis_server():
+    even_shares(*redis(PORT), question=b"PING\r\n", answer=b"+PONG", ending=b"\r\n")
 
 
 @test(120, ALL)
@@ -92,23 +67,8 @@ def memcached():
 
 
 @test(120, ALL)
-def haproxy():
-    # sets SO_REUSEPORT itself
-    config = write(
-        os.path.join(folder(), "haproxy.cfg"),
-        f"""global
-    nbthread 1
-defaults
-    mode http
-    timeout client 20s
-    timeout connect 5s
-    timeout server 20s
-frontend hello
-    bind 127.0.0.1:{PORT}
-    http-request return status 200 content-type text/plain string "hello"
-""",
-    )
-    even_shares(need("haproxy"), "-db", "-f", config)
+def haproxy_server():
+    even_shares(*haproxy(PORT))
 
 
 @test(120, ALL)
@@ -129,32 +89,7 @@ index-file.names = ( "index.html" )
 
 @test(180, ALL)
 def java_http_server():
-    where = folder()
-    source = write(
-        os.path.join(where, "Hello.java"),
-        """import com.sun.net.httpserver.HttpServer;
-import java.net.InetSocketAddress;
-
-public class Hello {
-    public static void main(String[] args) throws Exception {
-        HttpServer server = HttpServer.create(
-            new InetSocketAddress(Integer.parseInt(args[0])), 0);
-        server.createContext("/", exchange -> {
-            byte[] text = "hello\\n".getBytes();
-            exchange.getResponseHeaders().set("Connection", "close");
-            exchange.sendResponseHeaders(200, text.length);
-            exchange.getResponseBody().write(text);
-            exchange.close();
-        });
-        server.start();
-    }
-}
-""",
-    )
-    code, _, err = call(need("javac"), "-d", where, source, seconds=100)
-    check(code == 0, err)
-    java = [need("java"), "-Xmx64m", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
-    even_shares(*java, "-cp", where, "Hello", PORT, ending=b"hello\n", seconds=100)
+    even_shares(*java_http(PORT), ending=b"hello\n", seconds=100)
 
 
 main()

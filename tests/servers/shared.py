@@ -9,6 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 from load import *
+from programs import *
 
 PORT = 8080
 COPIES = 4
@@ -25,6 +26,12 @@ def shared(*argv, n=COPIES, policy=f"{PORT}=shared", **more):
 def listening_sockets(port=PORT):
     return {inode for inode, (kind, here, *_) in tcp_sockets().items()
             if kind == 10 and int(here.rpartition(":")[2], 16) == port}
+
+
+def udp_sockets():
+    with open("/proc/net/udp") as file:
+        rows = [line.split() for line in file.readlines()[1:]]
+    return {row[9] for row in rows if row[1].endswith(f":{PORT:04X}")}
 
 
 def accepted():
@@ -45,18 +52,12 @@ def one_queue(*argv, question=GET, answer=b"HTTP/1.", ending=b"", **more):
     check(accepted() - before == CONNECTIONS, "counted:", accepted() - before)
     entry = group(PORT)
     check(entry["mode"] == "shared" and not entry["strangers"], entry)
+    check(not entry["steered"], "there is nothing to choose:", entry)
     stop(launcher, PORT)
 
 
-def python_server():
-    where = folder()
-    write(os.path.join(where, "index.html"), "hello\n")
-    return [need("python3"), "-m", "http.server", "-d", where, PORT]
-
-
-def redis_server():
-    return [need("redis-server"), "--bind", "127.0.0.1", "--port", PORT, "--save", "", "--appendonly", "no",
-            "--dir", folder(), "--protected-mode", "no"]
+def local_redis():
+    return redis(PORT, "--bind", "127.0.0.1")
 
 
 def ident(kind="tcp"):
@@ -65,26 +66,22 @@ def ident(kind="tcp"):
 
 @test(120, ALL)
 def python_http_server():
-    one_queue(*python_server(), ending=b"hello\n")
+    one_queue(*python_http(PORT), ending=b"hello\n")
 
 
 @test(120, ALL)
-def redis():
-    one_queue(*redis_server(), question=b"PING\r\n", answer=b"+PONG", ending=b"\r\n")
+def redis_server():
+    one_queue(*local_redis(), question=b"PING\r\n", answer=b"+PONG", ending=b"\r\n")
 
 
 @test(120, ALL)
-def node_http():
-    script = write(
-        os.path.join(folder(), "server.js"),
-        "require('http').createServer((q, a) => a.end('hello\\n')).listen(+process.argv[2]);\n",
-    )
-    one_queue(need("node"), script, PORT)
+def node_http_server():
+    one_queue(*node_http(PORT))
 
 
 @test(120, ALL)
 def a_waiting_connection_is_served_by_whoever_lives():
-    launcher = shared(*redis_server())
+    launcher = shared(*local_redis())
     pids = [s["pid"] for s in live(PORT).values()]
     for pid in pids:
         freeze(pid)
@@ -104,7 +101,7 @@ def a_waiting_connection_is_served_by_whoever_lives():
 
 @test(120, ALL)
 def the_queue_survives_all_copies_and_the_keepers_worker():
-    launcher = shared(*redis_server())
+    launcher = shared(*local_redis())
     pids = [s["pid"] for s in live(PORT).values()]
     for pid in pids:
         freeze(pid)
@@ -118,12 +115,27 @@ def the_queue_survives_all_copies_and_the_keepers_worker():
         client.close()
     until_live(COPIES, PORT)
     check(group(PORT)["lost"] == 0, status())
+    check(sum(s["given"] for s in group(PORT)["slots"]) == 0, "there is one queue:", status())
     stop(launcher, PORT)
+
+
+@test(60, ALL)
+def a_copy_that_dies_leaves_no_slot_behind():
+    env = {"SOCKSHARD_POLICY": f"{PORT}=shared,hold=60"}
+    copies = [preloaded(*ident(), env=env) for _ in range(3)]
+    until_live(3, PORT)
+    while len(copies) > 1:
+        copies.pop().popen.kill()
+        pids = {copy.pid for copy in copies}
+        until(10, "one slot less", lambda: {s["pid"] for s in group(PORT)["slots"]} == pids)
+        check(int(tcp(PORT, b"?").split()[1]) in pids, "who answered?")
+    copies[0].popen.kill()  # the last one's socket is held for the next one
+    until(10, "an orphan", lambda: [s["state"] for s in group(PORT)["slots"]] == ["orphan"])
 
 
 @test(120, ALL)
 def the_next_keeper_finds_the_socket_of_all():
-    launcher = shared(*redis_server())
+    launcher = shared(*local_redis())
     keeper = status()["keeper"]
     before = listening_sockets()
     for name in ("vault", "pid"):
@@ -151,11 +163,14 @@ def udp_copies_have_one_socket():
     answers = {udp(PORT).split()[1] for _ in range(200)}
     pids = {str(s["pid"]).encode() for s in live(PORT, "udp").values()}
     check(answers <= pids, "strangers answer:", answers, pids)
+    before = udp_sockets()
+    check(len(before) == 1, "sockets:", before)
     for pid in sorted(pids)[1:]:
         os.kill(int(pid), signal.SIGKILL)
     for _ in range(50):
         udp(PORT)
     until_live(COPIES, PORT, "udp")
+    check(udp_sockets() == before, "another socket:", udp_sockets(), before)
     launcher.signal(signal.SIGTERM)
     check(launcher.wait(30) == 0, launcher.output())
 

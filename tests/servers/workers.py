@@ -25,7 +25,7 @@ def beside(configured):
     """The same without us, on another port."""
     n = CONNECTIONS if LONG else 3000
     server = configured(PORT + 1).start(with_us=False)
-    until(20, f"{WORKERS} workers", lambda: len(children(server.pid)) == WORKERS)
+    until(20, f"{WORKERS} workers", lambda: len(server.workers()) == WORKERS)
     server.answered(200)  # all have begun
     busy, calm = server.answered(n), server.answered(n // 3, at_a_time=1)
     server.stop()
@@ -50,7 +50,7 @@ def own_queues(configured):
 
 
 def settled(server):
-    workers = children(server.pid)
+    workers = server.workers()
     return workers if len(workers) == WORKERS and own_sockets(PORT, workers) else None
 
 
@@ -86,6 +86,11 @@ def uwsgi_processes():
 
 
 @test(120, SOME)
+def uwsgi_without_a_master():
+    own_queues(uwsgi_without_master)
+
+
+@test(120, SOME)
 def apache_prefork_servers():
     own_queues(apache_prefork)
 
@@ -103,6 +108,11 @@ def php_fpm_static():
 @test(120, SOME)
 def unicorn_workers():
     own_queues(unicorn)
+
+
+@test(120, SOME)
+def puma_workers():
+    own_queues(puma)
 
 
 @test(120, SOME)

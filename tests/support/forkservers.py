@@ -8,6 +8,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import socket
 import struct
 import time
@@ -24,10 +25,11 @@ class Server:
     """A command in the foreground, its folder, and how its answers tell who answered."""
 
     def __init__(self, argv, where, port, *, question=GET, who=rb"\r\n\r\n(\d+)", log=None, env=None,
-                 cwd=None):
+                 cwd=None, parent_serves=False):
         self.argv, self.where, self.port = argv, where, port
         self.question, self.who, self.log = question, re.compile(who), log
         self.env, self.cwd = env or {}, cwd
+        self.parent_serves = parent_serves
         self.process = None
 
     def start(self, with_us, env=None):
@@ -42,8 +44,15 @@ class Server:
     def pid(self):
         return self.process.pid
 
+    def workers(self):
+        return children(self.pid) | ({self.pid} if self.parent_serves else set())
+
     def stop(self):
+        alone = self.workers() if self.parent_serves else set()  # nobody ends the others
         self.process.end()
+        for pid in alone - {self.pid}:
+            if not ended(pid):
+                os.kill(pid, signal.SIGTERM)
         until(10, f"a free port {self.port}", lambda: refuses(self.port))
 
     def answered(self, n, at_a_time=32):
@@ -191,13 +200,19 @@ def gthread(port):
     return gunicorn(port, "gthread")
 
 
-def uwsgi(port, workers=WORKERS, more=()):
+def uwsgi(port, workers=WORKERS, more=(), master=True):
     where = shared_folder(app__py=WSGI)
     who = ["--uid", AS, "--gid", AS] if ROOT else []
-    argv = [need("uwsgi"), "--plugins", "python3", "--http-socket", f"127.0.0.1:{port}", "--master",
+    argv = [need("uwsgi"), "--plugins", "python3", "--http-socket", f"127.0.0.1:{port}",
             "--processes", workers, "--chdir", where, "--wsgi-file", f"{where}/app.py",
             "--pidfile2", f"{where}/pid", "--die-on-term", "--disable-logging", "--listen", 100, *who, *more]
-    return Server(argv, where, port, env={"PYTHONDONTWRITEBYTECODE": 1})
+    argv += ["--master"] if master else []
+    return Server(argv, where, port, env={"PYTHONDONTWRITEBYTECODE": 1}, parent_serves=not master)
+
+
+def uwsgi_without_master(port):
+    """Its first process is a worker too."""
+    return uwsgi(port, master=False)
 
 
 def uwsgi_thunder_lock(port):
@@ -332,6 +347,25 @@ def unicorn(port):
     )
     return Server([need("unicorn"), "-E", "none", "-c", f"{where}/unicorn.rb", f"{where}/config.ru"],
                   where, port, cwd=where)
+
+
+def puma(port):
+    """Without its queue: a worker that stops closes what waits there (5.6)."""
+    where = shared_folder(
+        config__ru="run lambda { |env| [200, {'Connection' => 'close'}, [Process.pid.to_s]] }\n")
+    write(
+        os.path.join(where, "puma.rb"),
+        f"""workers {WORKERS}
+threads 1, 4
+bind 'tcp://127.0.0.1:{port}'
+pidfile '{where}/pid'
+environment 'none'
+queue_requests false
+quiet
+rackup '{where}/config.ru'
+""",
+    )
+    return Server([need("puma"), "-C", f"{where}/puma.rb"], where, port, cwd=where)
 
 
 def node_cluster(port):

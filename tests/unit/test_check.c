@@ -413,6 +413,70 @@ static void a_dry_run_needs_a_command_and_seconds_within_bounds(void **state)
 			 CLI_USAGE);
 }
 
+static void who_stops_waiting_does_not_use_the_socket_any_more(void **state)
+{
+	struct check_dry *d = bound();
+	struct check_dry_summary s;
+
+	(void)state;
+	child(d, 11, 1000, CHECK_DRY_EPOLL);
+	child(d, 12, 1000, CHECK_DRY_EPOLL);
+	child(d, 13, 1000, CHECK_DRY_EPOLL);
+	check_dry_untouch(d, 12, 1000, CHECK_DRY_EPOLL);
+	s = summary(d);
+	assert_int_equal(s.verdict, CHECK_DRY_SHARED);
+	assert_int_equal(s.n_pids, 2);
+	assert_int_equal(s.pids[0], 11);
+	assert_int_equal(s.pids[1], 13);
+}
+
+static void what_else_it_does_with_the_socket_stays(void **state)
+{
+	struct check_dry *d = bound();
+	struct check_dry_summary s;
+
+	(void)state;
+	check_dry_touch(d, MASTER, 1000, CHECK_DRY_EPOLL | CHECK_DRY_ACCEPT);
+	check_dry_untouch(d, MASTER, 1000, CHECK_DRY_EPOLL);
+	s = summary(d);
+	assert_int_equal(s.verdict, CHECK_DRY_ONE);
+	assert_int_equal(s.how, CHECK_DRY_ACCEPT);
+}
+
+static void only_its_own_touch_of_that_socket_is_taken_back(void **state)
+{
+	struct check_dry *d = bound();
+	struct check_dry_summary s;
+
+	(void)state;
+	child(d, 11, 1000, CHECK_DRY_EPOLL);
+	child(d, 12, 1001, CHECK_DRY_EPOLL);
+	check_dry_untouch(d, 11, 1001, CHECK_DRY_EPOLL);
+	check_dry_untouch(d, 12, 1000, CHECK_DRY_EPOLL);
+	check_dry_untouch(d, 13, 1000, CHECK_DRY_EPOLL); /* has never touched it */
+	check_dry_untouch(d, 11, 4711, CHECK_DRY_EPOLL); /* no socket of ours */
+	check_dry_untouch(d, 11, 1000, CHECK_DRY_POLL);
+	s = summary(d);
+	assert_int_equal(s.n_pids, 2);
+	assert_int_equal(s.how, CHECK_DRY_EPOLL);
+}
+
+static void a_place_that_was_given_up_is_used_again(void **state)
+{
+	struct check_dry *d = bound();
+	struct check_dry_summary s;
+
+	(void)state;
+	for (unsigned i = 0; i < 2 * CHECK_DRY_TOUCHES; i++) {
+		check_dry_touch(d, MASTER, 1000, CHECK_DRY_EPOLL);
+		check_dry_untouch(d, MASTER, 1000, CHECK_DRY_EPOLL);
+	}
+	assert_false(d->full);
+	assert_int_equal(d->n_touches, 0);
+	s = summary(d);
+	assert_int_equal(s.verdict, CHECK_DRY_NOBODY);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -433,6 +497,10 @@ int main(void)
 		cmocka_unit_test(
 			a_command_that_ends_is_judged_by_its_status_and_whether_it_listened),
 		cmocka_unit_test(a_dry_run_needs_a_command_and_seconds_within_bounds),
+		cmocka_unit_test(who_stops_waiting_does_not_use_the_socket_any_more),
+		cmocka_unit_test(what_else_it_does_with_the_socket_stays),
+		cmocka_unit_test(only_its_own_touch_of_that_socket_is_taken_back),
+		cmocka_unit_test(a_place_that_was_given_up_is_used_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -291,6 +291,41 @@ static void what_is_certain_is_not_proven_otherwise(void **state)
 	assert_exact(&a);
 }
 
+static bool is_marked(uint64_t cookie)
+{
+	for (unsigned i = 0; i < map.n; i++)
+		if (map.e[i].cookie == cookie)
+			return map.e[i].marked;
+	fail_msg("socket %u is not in the map", (unsigned)cookie);
+	return false;
+}
+
+static void a_mark_goes_with_its_socket(void **state)
+{
+	struct array a = { .n = 0 };
+
+	(void)state;
+	for (uint64_t c = 1; c <= 4; c++)
+		join(&a, c);
+	update(&a);
+	for (unsigned i = 0; i < map.n; i++)
+		map.e[i].marked = map.e[i].cookie != 3;
+	join(&a, 5);
+	update(&a);
+	assert_true(is_marked(1) && is_marked(2) && !is_marked(3) && is_marked(4) && !is_marked(5));
+	assert_true(index_prove(&map, 0, 1)); /* wherever the four were taken to be, all change places */
+	assert_true(index_prove(&map, 2, 3));
+	assert_true(is_marked(1) && is_marked(2) && !is_marked(3) && is_marked(4) && !is_marked(5));
+	leave_at(&a, 0); /* the fifth moves there */
+	update(&a);
+	assert_true(is_marked(2) && !is_marked(3) && is_marked(4) && !is_marked(5));
+	leave_at(&a, 0);
+	update(&a);
+	join(&a, 5); /* another one of that number */
+	update(&a);
+	assert_true(is_marked(2) && !is_marked(3) && is_marked(4) && !is_marked(5));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -310,6 +345,7 @@ int main(void)
 		cmocka_unit_test_setup(what_is_certain_is_not_proven_otherwise, fresh_map),
 		cmocka_unit_test_setup(single_changes_are_followed_exactly, fresh_map),
 		cmocka_unit_test_setup(what_is_certain_is_true, fresh_map),
+		cmocka_unit_test_setup(a_mark_goes_with_its_socket, fresh_map),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

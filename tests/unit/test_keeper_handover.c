@@ -146,6 +146,27 @@ static void while_nobody_has_proven_anything_the_oldest_has_all(void **state)
 	shard_close(&two);
 }
 
+/* The newcomer takes the record of the one that left, in front of the other. */
+static void who_has_not_answered_is_behind_whoever_has(void **state)
+{
+	struct wire_reserve w = handing_over(tcp());
+	struct shard_conn one = shard_of(&w), two, three;
+
+	(void)state;
+	answer_probe(&one);
+	two = shard_of(&w);
+	answer_probe(&two);
+	shard_close(&one);
+	await(look().slots == 1);
+	three = shard_of(&w);
+	assert_int_equal(three.joined.slot, 0);
+	assert_int_equal(newest(), 1);
+	answer_probe(&three);
+	assert_int_equal(newest(), 0);
+	shard_close(&two);
+	shard_close(&three);
+}
+
 static void a_shard_that_cannot_be_asked_is_ready_when_it_joins(void **state)
 {
 	struct wire_reserve w = handing_over(tcp());
@@ -257,6 +278,7 @@ int main(void)
 		KEEPER_TEST(newest_is_who_joined_last_whatever_its_slot),
 		KEEPER_TEST(the_one_before_takes_over_when_the_newest_dies_or_leaves),
 		KEEPER_TEST(while_nobody_has_proven_anything_the_oldest_has_all),
+		KEEPER_TEST(who_has_not_answered_is_behind_whoever_has),
 		KEEPER_TEST(a_shard_that_cannot_be_asked_is_ready_when_it_joins),
 		KEEPER_TEST(a_shard_that_takes_a_probe_for_a_client_is_ready_all_the_same),
 		KEEPER_TEST(a_udp_shard_is_ready_when_it_is_bound),

@@ -45,7 +45,7 @@ static void add_member(int i, enum wire_state state, const struct sockaddr_in *i
 	m->fd = listen_on(in);
 	m->cookie = snapshot_identity(m->fd);
 	assert_int_equal(page_make(&m->page), 0);
-	k->groups[0].map.e[i] = (struct index_entry){m->cookie, true};
+	k->groups[0].map.e[i] = (struct index_entry){.cookie = m->cookie, .certain = true};
 	k->groups[0].map.n = (uint16_t)(i + 1);
 	k->member_top = i + 1;
 }

@@ -14,10 +14,12 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../../shim/keeper/process.h"
@@ -77,6 +79,15 @@ static uint64_t inode_of(int fd)
 	return st.st_ino;
 }
 
+/* Since boot, as field 22 of /proc/PID/stat has it. */
+static int64_t time_in_ticks(void)
+{
+	struct timespec ts;
+
+	assert_return_code(clock_gettime(CLOCK_BOOTTIME, &ts), errno);
+	return ts.tv_sec * sysconf(_SC_CLK_TCK) + ts.tv_nsec * sysconf(_SC_CLK_TCK) / 1000000000;
+}
+
 static void a_pidfd_tells_its_process(void **state)
 {
 	pid_t child = start_child("child");
@@ -127,6 +138,22 @@ static void a_zombie_and_a_process_that_is_gone_are_exiting(void **state)
 	assert_true(process_exiting((uint32_t)child));
 	reap(child);
 	assert_true(process_exiting(NO_PROCESS));
+}
+
+static void the_start_tells_a_process_from_a_later_one(void **state)
+{
+	pid_t child = start_child(") Z 1 1");
+	uint64_t started = process_started((uint32_t)child), own = process_started((uint32_t)getpid());
+
+	(void)state;
+	assert_true(own > 0 && started >= own);
+	assert_int_equal(process_started((uint32_t)child), started);
+	assert_true(started <= (uint64_t)(time_in_ticks() + 1));
+	kill(child, SIGKILL);
+	await_zombie(child);
+	assert_int_equal(process_started((uint32_t)child), 0);
+	reap(child);
+	assert_int_equal(process_started((uint32_t)child), 0);
 }
 
 static void a_process_may_be_called_as_it_likes(void **state)
@@ -186,6 +213,45 @@ static void the_holder_of_a_socket_is_found_and_named(void **state)
 	assert_string_equal(command, "");
 }
 
+/* Of a program as it was started: the kernel keeps what execve(2) had. */
+static bool started_with(char **envp, const char *group)
+{
+	pid_t child = fork();
+	bool found;
+	int status;
+
+	if (child == 0) {
+		char *argv[] = { (char *)(uintptr_t)"sleep", (char *)(uintptr_t)"100", NULL };
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL); /* stops when it has executed */
+		execve("/bin/sleep", argv, envp);
+		_exit(1);
+	}
+	assert_return_code(child, errno);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSTOPPED(status));
+	found = process_has_group((uint32_t)child, group);
+	reap(child);
+	return found;
+}
+
+static void a_process_is_of_the_group_it_was_started_with(void **state)
+{
+	char other[] = "XSOCKSHARD_GROUP=no", first[] = "SOCKSHARD_GROUP=web", second[] = "A=";
+	char *with[] = { other, second, first, NULL }, *without[] = { other, NULL }, *none[] = { NULL };
+
+	(void)state;
+	assert_true(started_with(with, "web"));
+	assert_false(started_with(with, "we"));
+	assert_false(started_with(with, "web2"));
+	assert_false(started_with(with, ""));
+	assert_true(started_with(without, ""));
+	assert_false(started_with(without, "no"));
+	assert_false(started_with(none, "")); /* or it has overwritten it */
+	assert_false(process_has_group(NO_PROCESS, ""));
+}
+
 /* /proc/self/cgroup as on other machines: mounted over, in a child's own mount namespace. */
 static void service_is(const char *cgroup, const char *want)
 {
@@ -239,10 +305,12 @@ int main(void)
 		cmocka_unit_test(what_is_no_pidfd_is_refused),
 		cmocka_unit_test(a_running_process_is_not_exiting),
 		cmocka_unit_test(a_zombie_and_a_process_that_is_gone_are_exiting),
+		cmocka_unit_test(the_start_tells_a_process_from_a_later_one),
 		cmocka_unit_test(a_process_may_be_called_as_it_likes),
 		cmocka_unit_test(a_socket_is_found_in_the_process_that_holds_it),
 		cmocka_unit_test(a_file_with_the_same_inode_number_is_no_socket),
 		cmocka_unit_test(the_holder_of_a_socket_is_found_and_named),
+		cmocka_unit_test(a_process_is_of_the_group_it_was_started_with),
 		cmocka_unit_test(the_unit_that_ends_us_is_named),
 		cmocka_unit_test(without_a_unit_there_is_no_name),
 	};
