@@ -11,6 +11,7 @@
 #include "made.h"
 #include "member.h"
 #include "review.h"
+#include "revive.h"
 #include "snapshot.h"
 
 static bool can_be_claimed(const struct member *m)
@@ -167,7 +168,9 @@ static int own(struct keeper *k, int conn, int member, struct wire_joined *ret)
 		beside(k, c, member, ret, -EBUSY);
 		return member;
 	}
-	r = made_for(k, conn, member, ret->option);
+	r = revive_for(k, conn, member);
+	if (r < 0)
+		r = made_for(k, conn, member, ret->option);
 	if (r < 0)
 		beside(k, c, member, ret, r);
 	else

@@ -10,6 +10,9 @@ void review_member(struct keeper *k, int member);
 /** review_empty - a group's sockets that nobody accepts from: without buckets while others accept */
 void review_empty(struct keeper *k, int group);
 
+/** review_is_left - no living process has this socket, as far as its owners are known */
+bool review_is_left(const struct keeper *k, int member);
+
 /** review_next_ms - when the next held socket wants a review; NEVER */
 int64_t review_next_ms(const struct keeper *k);
 
