@@ -159,6 +159,7 @@ static int own(struct keeper *k, int conn, int member, struct wire_joined *ret)
 	} while (!other && !page_claim(&m->page, word, WIRE_BY_CLAIM));
 	FAULT(claim_granted);
 	m->was_claimed = true;
+	k->groups[m->group].slots[m->slot].forked = true;
 	if (!other) {
 		m->deaf = c->deaf ? DEAF_ALWAYS : 0;
 		enter(k, c, member, HOLD_CLAIMANT);

@@ -423,6 +423,8 @@ void give_on_time(struct keeper *k)
 		k->groups[g->group].lost++;
 		k->sys->close(g->fd);
 		g->used = false;
+		if (k->groups[g->group].used)
+			group_release_if_empty(k, g->group);
 	}
 }
 

@@ -77,9 +77,11 @@ static void forget_owners(struct keeper *k, int member)
 static void renew(struct keeper *k, int member, const struct conn *c, int slot, int source)
 {
 	struct member *m = &k->members[member];
+	struct slot_stat *stat = &k->groups[m->group].slots[slot];
 
 	m->slot = (uint32_t)slot;
-	m->generation = ++k->groups[m->group].slots[slot].generation;
+	m->generation = ++stat->generation;
+	stat->forked = true;
 	m->weight = k->members[source].weight;
 	m->state = WIRE_LIVE;
 	m->pid = c->pid;

@@ -41,6 +41,7 @@ struct slot_stat { /* of one slot number of a group, over all generations */
 	uint32_t generation;
 	uint64_t accepted, given;
 	int64_t home_until; /* monotonic ms: a slot that left keeps its home so long */
+	bool forked;        /* a forked worker's: whoever comes next is not the one that left */
 };
 
 struct group {
