@@ -13,6 +13,7 @@
 #include "review.h"
 #include "revive.h"
 #include "snapshot.h"
+#include "stuck.h"
 
 static bool can_be_claimed(const struct member *m)
 {
@@ -163,6 +164,7 @@ static int own(struct keeper *k, int conn, int member, struct wire_joined *ret)
 	if (!other) {
 		m->deaf = c->deaf ? DEAF_ALWAYS : 0;
 		enter(k, c, member, HOLD_CLAIMANT);
+		stuck_claimed(k, member);
 		return member;
 	}
 	if (other->hold == HOLD_JOINED && word == WIRE_POLLED) {
@@ -172,11 +174,13 @@ static int own(struct keeper *k, int conn, int member, struct wire_joined *ret)
 	r = revive_for(k, conn, member);
 	if (r < 0)
 		r = made_for(k, conn, member, ret->option);
-	if (r < 0)
+	if (r < 0) {
 		beside(k, c, member, ret, r);
-	else
-		ret->made = 1;
-	return r < 0 ? member : r;
+		return member;
+	}
+	ret->made = 1;
+	stuck_claimed(k, r);
+	return r;
 }
 
 int claim_request(struct keeper *k, int conn, const struct wire_claim *claim, int fd,

@@ -41,7 +41,7 @@ static int choose(const struct keeper *k, int source)
 	for (int i = 0; i < k->member_top; i++) {
 		unsigned waiting;
 
-		if (!is_left(k, i, source) || !is_still_like(k, i, source))
+		if (!is_left(k, i, source))
 			continue;
 		waiting = member_queue(k, &k->members[i]);
 		if (best == NONE || waiting > most) {
@@ -49,7 +49,7 @@ static int choose(const struct keeper *k, int source)
 			most = waiting;
 		}
 	}
-	return best;
+	return best != NONE && is_still_like(k, best, source) ? best : NONE;
 }
 
 /* Its own as long as nobody has taken that since. */
