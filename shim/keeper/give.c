@@ -267,8 +267,10 @@ static void pump(struct keeper *k, int group)
 	bool wanted = g->addr.proto == IPPROTO_TCP && has_source(k, group) && group_is_heard(k, group);
 
 	g->pump = false;
-	if (wanted && g->steered)
+	if (wanted && g->steered) {
+		receiver_wake(k, group);
 		pump_steered(k, group);
+	}
 	nudge_withdraw(k, group, gifts_waiting(k, group));
 	if (wanted && !g->steered)
 		pump_unsteered(k, group);
