@@ -234,6 +234,7 @@ def stopped_before_an_acknowledgement(seconds):
     whole(PORT, 4)
     stop(launcher, PORT)
 
+
 @test(60)
 def a_keeper_stopped_before_an_acknowledgement_loses_nothing():
     stopped_before_an_acknowledgement(2)  # twice the deadline of a question
