@@ -112,8 +112,8 @@ TEST_LIB   := shim/sys/libc.c $(UTIL) $(POLICY) $(STEER) $(wildcard shim/os/*.c)
               $(filter-out shim/cli/main.c,$(CLI)) $(wildcard tests/support/fake_sys.c tests/model/cbpf.c)
 UNIT_SRC   := $(wildcard tests/unit/test_*.c tests/model/test_*.c)
 FUZZ_SRC   := $(wildcard tests/fuzz/fuzz_*.c)
-HELPER_SRC := $(wildcard tests/preload/*.c tests/chaos/*.c \
-                $(wildcard tests/support/ident_server.c tests/support/old_kernel.c))
+HELPER_SRC := $(wildcard tests/preload/*.c tests/chaos/*.c tests/support/ident_server.c \
+                tests/support/old_kernel.c)
 UNIT       := $(UNIT_SRC:%.c=$(BUILD)/%)
 FUZZ       := $(FUZZ_SRC:%.c=$(BUILD)/%)
 HELPERS    := $(HELPER_SRC:%.c=$(BUILD)/%)

@@ -12,7 +12,9 @@
 #include "made.h"
 #include "member.h"
 #include "review.h"
+#include "revive.h"
 #include "snapshot.h"
+#include "stuck.h"
 
 static bool can_be_claimed(const struct member *m)
 {
@@ -201,21 +203,27 @@ static int own(struct keeper *k, int conn, int member, struct wire_joined *ret)
 	} while (!other && !page_claim(&m->page, word, WIRE_BY_CLAIM));
 	FAULT(claim_granted);
 	m->was_claimed = true;
+	k->groups[m->group].slots[m->slot].forked = true;
 	if (!other) {
 		m->deaf = c->deaf ? DEAF_ALWAYS : 0;
 		enter(k, c, member, HOLD_CLAIMANT);
+		stuck_claimed(k, member);
 		return member;
 	}
 	if (other->hold == HOLD_JOINED && word == WIRE_POLLED) {
 		beside(k, c, member, ret, -EBUSY);
 		return member;
 	}
-	r = made_for(k, conn, member, ret->option);
+	r = revive_for(k, conn, member);
 	if (r < 0)
+		r = made_for(k, conn, member, ret->option);
+	if (r < 0) {
 		beside(k, c, member, ret, r);
-	else
-		ret->made = 1;
-	return r < 0 ? member : r;
+		return member;
+	}
+	ret->made = 1;
+	stuck_claimed(k, r);
+	return r;
 }
 
 int claim_request(struct keeper *k, int conn, const struct wire_claim *claim, int fd,

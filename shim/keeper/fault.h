@@ -15,7 +15,7 @@
 	point(join_proven) point(listen_before) point(listen_after) point(join_listed)             \
 	point(join_orphans) point(join_steered) point(join_told)                                   \
 	point(claim_granted) point(made_opened) point(made_copied) point(made_bound)               \
-	point(made_listens) point(made_recorded)                                                   \
+	point(made_listens) point(made_recorded) point(made_revived)                               \
 	point(attach_before) point(attach_after)                                                   \
 	point(leave_steered) point(leave_done)                                                     \
 	point(release_before) point(release_after) point(release_told)                             \

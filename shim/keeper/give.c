@@ -139,8 +139,10 @@ static void pump(struct keeper *k, int group)
 	bool wanted = g->addr.proto == IPPROTO_TCP && has_source(k, group) && group_is_heard(k, group);
 
 	g->pump = false;
-	if (wanted && g->steered)
+	if (wanted && g->steered) {
+		receiver_wake(k, group);
 		pump_steered(k, group);
+	}
 	nudge_withdraw(k, group, gifts_waiting(k, group));
 	if (wanted && !g->steered)
 		pump_unsteered(k, group);
@@ -296,6 +298,8 @@ void give_on_time(struct keeper *k)
 		k->groups[g->group].lost++;
 		k->sys->close(g->fd);
 		g->used = false;
+		if (k->groups[g->group].used)
+			group_release_if_empty(k, g->group);
 	}
 }
 

@@ -52,6 +52,7 @@ static size_t list_slots(struct keeper *k, int group)
 		dealt[n].slot = (uint16_t)s;
 		dealt[n].weight = 1;
 		dealt[n].live = (seen[s] & 2) != 0;
+		dealt[n].anybodys = g->slots[s].forked;
 		n++;
 	}
 	return n;

@@ -78,6 +78,7 @@ static void record(struct keeper *k, int conn, int source, int member, int slot,
 	c->want.weight = k->members[source].weight;
 	m->slot = (uint32_t)slot;
 	m->generation = ++g->slots[slot].generation;
+	g->slots[slot].forked = true;
 	member_own(k, c, member, fd, snapshot_identity(fd));
 	(void)page_claim(&m->page, WIRE_UNCLAIMED, WIRE_BY_CLAIM);
 	m->made = m->was_claimed = true;

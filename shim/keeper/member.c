@@ -314,6 +314,7 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 	g = &k->groups[c->group];
 	m->slot = (uint32_t)slot;
 	m->generation = ++g->slots[slot].generation;
+	g->slots[slot].forked = false;
 	member_own(k, c, member, fd, join->cookie);
 	(void)group_list(k, c->group);
 	FAULT(join_listed);

@@ -46,6 +46,14 @@ unsigned nudge_outstanding(const struct keeper *k, int member)
 	return n;
 }
 
+bool nudge_all_given_up(const struct keeper *k, int member)
+{
+	for (int i = 0; i < k->nudge_top; i++)
+		if (k->nudges[i].used && k->nudges[i].member == member && !k->nudges[i].gave_up)
+			return false;
+	return true;
+}
+
 unsigned nudge_pending(const struct keeper *k, int group)
 {
 	unsigned n = 0;

@@ -23,6 +23,9 @@ void nudge_answered(struct keeper *k, int nudge);
 /** nudge_outstanding - nudges on their way to a member */
 unsigned nudge_outstanding(const struct keeper *k, int member);
 
+/** nudge_all_given_up - all that it has been sent, if any, was not answered in time */
+bool nudge_all_given_up(const struct keeper *k, int member);
+
 /** nudge_pending - nudges of a group that are expected to fetch a gift */
 unsigned nudge_pending(const struct keeper *k, int group);
 

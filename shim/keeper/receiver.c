@@ -56,3 +56,21 @@ bool receiver_all_deaf(const struct keeper *k, int group)
 	}
 	return any;
 }
+
+static bool has_lost_connection(const struct member *m, int group)
+{
+	return m->used && m->group == group && m->state == WIRE_LIVE && m->page.at &&
+	       m->watch_at != NEVER && !m->condemned;
+}
+
+void receiver_wake(struct keeper *k, int group)
+{
+	if (receiver_exists(k, group))
+		return;
+	for (int i = 0; i < k->member_top; i++)
+		if (has_lost_connection(&k->members[i], group)) {
+			if (nudge_all_given_up(k, i))
+				nudge_member_ended(k, i);
+			nudge_probe(k, i);
+		}
+}

@@ -13,4 +13,13 @@ int receiver_choose(const struct keeper *k, int group);
 /** receiver_all_deaf - there are shards that accept, and none answers nudges */
 bool receiver_all_deaf(const struct keeper *k, int group);
 
+/**
+ * receiver_wake - nobody can be nudged: wake those that live and have lost their connection
+ *
+ * They come back with their next accept, and while no client comes there is none. Who cannot (its keeper
+ * was found too slow just now) takes this nudge for a client that hangs up, and is sent another one
+ * when the first has been given up. To be called where a nudge may be sent.
+ */
+void receiver_wake(struct keeper *k, int group);
+
 #endif

@@ -247,6 +247,18 @@ void review_member(struct keeper *k, int member)
 		group_steer(k, m->group);
 }
 
+bool review_is_left(const struct keeper *k, int member)
+{
+	for (int i = 0; i < k->conn_top; i++) {
+		const struct conn *c = &k->conn[i];
+
+		if (c->used && c->state == CONN_OWNER && c->member == member &&
+		    (c->fd != NONE || (!c->dead && may_still_hold(&k->members[member], c->pid))))
+			return false;
+	}
+	return true;
+}
+
 int64_t review_next_ms(const struct keeper *k)
 {
 	int64_t next = NEVER;

@@ -14,6 +14,9 @@ void review_member(struct keeper *k, int member);
  */
 bool review_empty(struct keeper *k, int group);
 
+/** review_is_left - no living process has this socket, as far as its owners are known */
+bool review_is_left(const struct keeper *k, int member);
+
 /** review_next_ms - when the next held socket wants a review; NEVER */
 int64_t review_next_ms(const struct keeper *k);
 

@@ -41,6 +41,7 @@ struct slot_stat { /* of one slot number of a group, over all generations */
 	uint32_t generation;
 	uint64_t accepted, given;
 	int64_t home_until; /* monotonic ms: a slot that left keeps its home so long */
+	bool forked;        /* a forked worker's: whoever comes next is not the one that left */
 };
 
 struct group {
@@ -56,6 +57,8 @@ struct group {
 	int32_t hold_ms;
 	int32_t stuck_ms;   /* 0: never */
 	int64_t look_at;    /* stuck.c looks again, monotonic ms; 0 or NEVER: not set */
+	int64_t newest_at;  /* the last claim of a worker, monotonic ms; 0: there was none */
+	bool reloads;       /* new workers have come beside older ones, which may be about to leave */
 	bool own_sharing;   /* every shard's server asked for sharing itself */
 	bool reuse_addr;    /* every shard's server set SO_REUSEADDR itself */
 	bool heard;         /* one of them has asked about what it accepted */
@@ -89,6 +92,7 @@ struct member { /* a held socket */
 	int fd;          /* our duplicate */
 	uint64_t cookie;
 	bool made;         /* by us, for the process that claimed it */
+	int64_t claimed_at; /* by its last claimant, monotonic ms; 0: never */
 	bool was_claimed;  /* by a process other than the one that joined: that one only holds it */
 	bool followed;     /* one was made for another process that has it: its slot is not come back to */
 	uint32_t binder;   /* pid of the process whose socket it is, or was made like */

@@ -21,9 +21,19 @@
 static bool waited_for[MEMBERS_MAX];
 static struct pollfd polled[MEMBERS_MAX];
 
+/* A worker that ends on a signal often has much to do between its last accept and its exit. */
+#define LEAVING_MS 50    /* is not longer than stuck= */
+#define RELOAD_MS  10000 /* after the last one has come */
+#define APART_MS   1000  /* new ones come one after the other */
+
+static int64_t patience_ms(const struct group *g, bool leaving)
+{
+	return leaving && g->stuck_ms > LEAVING_MS ? LEAVING_MS : g->stuck_ms;
+}
+
 static int64_t period_ms(const struct group *g)
 {
-	int64_t p = g->stuck_ms / LOOKS;
+	int64_t p = patience_ms(g, g->reloads) / LOOKS;
 
 	return p < 1 ? 1 : p > LOOK_MAX ? LOOK_MAX : p;
 }
@@ -40,6 +50,42 @@ static bool takes_part(const struct member *m, int group)
 {
 	return m->used && m->group == group && m->page.at &&
 	       (m->state == WIRE_LIVE || m->state == WIRE_STUCK) && m->watch_at == NEVER;
+}
+
+/* Was it there before those that came last? */
+static bool is_overtaken(const struct group *g, const struct member *m)
+{
+	return g->reloads && m->claimed_at > 0 && m->claimed_at <= g->newest_at - APART_MS;
+}
+
+static bool reloads(const struct keeper *k, int group)
+{
+	const struct group *g = &k->groups[group];
+	unsigned newer = 0, older = 0;
+
+	if (g->newest_at == 0 || k->now - g->newest_at >= RELOAD_MS)
+		return false;
+	for (int i = 0; i < k->member_top; i++) {
+		const struct member *m = &k->members[i];
+
+		if (!takes_part(m, group) || m->claimed_at == 0)
+			continue;
+		if (m->claimed_at > g->newest_at - APART_MS)
+			newer++;
+		else
+			older++;
+	}
+	return older > 0 && 2 * newer >= older;
+}
+
+void stuck_claimed(struct keeper *k, int member)
+{
+	struct member *m = &k->members[member];
+	struct group *g = &k->groups[m->group];
+
+	m->claimed_at = g->newest_at = k->now;
+	if (g->look_at > k->now + LEAVING_MS / LOOKS) /* does it reload? */
+		g->look_at = k->now + LEAVING_MS / LOOKS;
 }
 
 /* What waited from one look to the next had to wait for the one before it: so long that one took. */
@@ -104,10 +150,12 @@ static void look(struct keeper *k, int member, int64_t late_ms)
 static bool stands_still(const struct keeper *k, const struct member *m, int64_t ahead_ms)
 {
 	int64_t still = k->now - m->moved_at + ahead_ms;
+	bool leaving = is_overtaken(&k->groups[m->group], m);
 	int64_t grace = m->usual_ms == 0 ? GRACE_MS : 0;
 
 	return m->state == WIRE_LIVE && m->seen_accepted > 0 && m->waiting > 0 &&
-	       still >= k->groups[m->group].stuck_ms + grace && still >= 2 * m->usual_ms;
+	       still >= patience_ms(&k->groups[m->group], leaving) + (leaving ? 0 : grace) &&
+	       (leaving || still >= 2 * m->usual_ms);
 }
 
 /* Has somebody else nothing to do, and accepts at this time? One that had no reason to is asked by a
@@ -137,8 +185,12 @@ static void judge(struct keeper *k, int member)
 
 	m->state = WIRE_STUCK;
 	m->idle_since = k->now;
-	log_warn("slot %u of group '%s' (pid %u) has accepted nothing for %lld ms while %u wait: the others take over",
-	         m->slot, g->name, m->pid, (long long)(k->now - m->moved_at), m->waiting);
+	if (is_overtaken(g, m))
+		log_info("slot %u of group '%s' (pid %u) seems to leave while %u wait: the new ones take over",
+		         m->slot, g->name, m->pid, m->waiting);
+	else
+		log_warn("slot %u of group '%s' (pid %u) has accepted nothing for %lld ms while %u wait: the others take over",
+		         m->slot, g->name, m->pid, (long long)(k->now - m->moved_at), m->waiting);
 	give_ahead(k, member);
 	group_steer(k, m->group);
 	give_pump(k, m->group);
@@ -149,6 +201,7 @@ static void look_at_group(struct keeper *k, int group, int64_t late_ms)
 {
 	unsigned members = 0, stuck = 0;
 
+	k->groups[group].reloads = reloads(k, group);
 	ask_queues(k, group);
 	for (int i = 0; i < k->member_top; i++) {
 		if (!takes_part(&k->members[i], group))

@@ -13,6 +13,15 @@
  */
 void stuck_on_time(struct keeper *k);
 
+/**
+ * stuck_claimed - a worker has come
+ *
+ * When as many have within a second as half of those that were there before, the older ones are taken to
+ * be leaving, for 10 s: to stand still for 50 ms is enough then, whatever they have lately taken for a
+ * connection. All else that a verdict needs stays. stuck=0 stands for never here, too.
+ */
+void stuck_claimed(struct keeper *k, int member);
+
 /** stuck_next_ms - when to look again; NEVER */
 int64_t stuck_next_ms(const struct keeper *k);
 

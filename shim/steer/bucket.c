@@ -10,9 +10,10 @@
 struct party {
 	uint16_t slot;
 	uint16_t given; /* weight as the caller said */
-	bool live;
+	bool live, anybodys;
 	int64_t weight; /* weight in this round; 0: gets nothing */
 	int have, want; /* buckets */
+	int loose;      /* of these may move on */
 };
 
 struct round {
@@ -51,7 +52,8 @@ static int round_init(struct round *r, const struct bucket_slot *slots, size_t n
 		if (slots[i].slot == BUCKET_NONE)
 			return -EINVAL;
 		r->party[i] = (struct party){
-			.slot = slots[i].slot, .given = slots[i].weight, .live = slots[i].live};
+			.slot = slots[i].slot, .given = slots[i].weight, .live = slots[i].live,
+			.anybodys = slots[i].anybodys};
 	}
 	qsort(r->party, n, sizeof(r->party[0]), party_order);
 	for (int i = 1; i < r->n; i++) {
@@ -348,6 +350,48 @@ static void deal_homes(struct round *r, struct bucket_table *t)
 		t->home[b] = r->party[r->cell[b]].slot;
 }
 
+static bool is_loose(const struct round *r, const struct bucket_table *t, int bucket)
+{
+	int home = party_of(r, t->home[bucket]);
+
+	return r->cell[bucket] != NOBODY && home != r->cell[bucket] && r->party[home].anybodys;
+}
+
+static struct party *richest_in_loose(struct round *r)
+{
+	struct party *best = NULL;
+
+	for (int i = 0; i < r->n; i++)
+		if (r->party[i].loose > 0 && (!best || excess(r, &r->party[i]) > excess(r, best)))
+			best = &r->party[i];
+	return best;
+}
+
+/* What is at home in a slot that is anybody's goes from those who have too much to nobody, for those
+ * who have too little: no flow moves of a slot that is there, or comes back. */
+static void even_out_loose(struct round *r, const struct bucket_table *t)
+{
+	for (int i = 0; i < r->n; i++)
+		r->party[i].loose = 0;
+	for (int b = 0; b < r->cells; b++)
+		if (is_loose(r, t, b))
+			r->party[r->cell[b]].loose++;
+	for (;;) {
+		struct party *from = richest_in_loose(r), *to = poorest(r, false);
+
+		if (!from || excess(r, from) - excess(r, to) <= r->total)
+			break;
+		from->want--;
+		from->loose--;
+		to->want++;
+	}
+	for (int b = 0; b < r->cells; b++)
+		if (is_loose(r, t, b) && need(r, r->cell[b]) < 0) {
+			r->party[r->cell[b]].have--;
+			r->cell[b] = NOBODY;
+		}
+}
+
 static int deal_owners(struct round *r, struct bucket_table *t)
 {
 	int moved = 0;
@@ -366,6 +410,7 @@ static int deal_owners(struct round *r, struct bucket_table *t)
 			r->cell[b] = (int16_t)owner;
 	}
 	want_unclaimed(r, count_cells(r));
+	even_out_loose(r, t);
 	move_cells(r);
 	for (int b = 0; b < r->cells; b++) {
 		uint16_t slot = r->party[r->cell[b]].slot;

@@ -21,6 +21,7 @@ struct bucket_slot {
 	uint16_t slot;
 	uint16_t weight; /* 0..1000; 0: only when alone */
 	bool live;       /* may own buckets now; false: away, but its home is kept */
+	bool anybodys;   /* while it is away, what it had is dealt evenly anew at every change */
 };
 
 /** bucket_init - BUCKETS_MIN buckets, owned by nobody, at home nowhere */
@@ -33,7 +34,8 @@ void bucket_init(struct bucket_table *t);
  * First homes: slots not listed lose theirs; a slot without one gets exactly its share by weight,
  * taken from the others in as few contiguous pieces as possible. Then owners: each bucket to its home
  * when that is live, else it stays with the live slot that has it, else to the live slots evenly by
- * weight in contiguous pieces. So the death of one of n moves exactly its own buckets, its return
+ * weight in contiguous pieces. What is at home in a slot that is anybody's moves on to a live slot that
+ * has too little. So the death of one of n moves exactly its own buckets, its return
  * brings exactly these back, and a join moves exactly the newcomer's share. Doubles the number of
  * buckets (moving none) while it is below 4 * n. With no live slot the owners stay as they are.
  * Homes that a slot loses stay where they are owned now, as far as the shares allow; a changed

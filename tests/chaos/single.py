@@ -215,8 +215,7 @@ def a_survivor_killed_after_it_acknowledged_loses_only_its_own():
     check(missing <= rounds, missing)
 
 
-@test(60)
-def a_keeper_stopped_before_an_acknowledgement_loses_nothing():
+def stopped_before_an_acknowledgement(seconds):
     """The shard gives up waiting for the answer, and the keeper reads the word all the same."""
     file = os.path.join(folder(), "die")
     launcher = with_lib_die("stop", file)
@@ -227,13 +226,24 @@ def a_keeper_stopped_before_an_acknowledgement_loses_nothing():
     write(file, "")
     os.kill(pids[0], signal.SIGKILL)
     until(10, "a stopped keeper", lambda: not os.path.exists(file) and state(keeper) == "T")
-    time.sleep(2)  # twice the deadline of a question
+    time.sleep(seconds)
     os.kill(keeper, signal.SIGCONT)
     words = answers(clients)
     print(f"{len(words)} of 12 answered")
     launcher.signal(signal.SIGCONT)
     whole(PORT, 4)
     stop(launcher, PORT)
+
+
+@test(60)
+def a_keeper_stopped_before_an_acknowledgement_loses_nothing():
+    stopped_before_an_acknowledgement(2)  # twice the deadline of a question
+
+
+@test(60)
+def shards_that_have_all_given_up_asking_are_woken():
+    """No client comes that they could notice by that the keeper goes on."""
+    stopped_before_an_acknowledgement(4.5)
 
 
 @test(60)

@@ -126,6 +126,22 @@ def accept_all(listeners):
             taken.close()
 
 
+def succeeded(name, token, peer, slot, made, look):
+    """A worker ends, and the next one has its slot and its very socket."""
+
+    def orphaned():
+        return [s["state"] for s in look()["groups"][0]["slots"] if s["slot"] == slot] == ["orphan"]
+
+    inode = os.fstat(made.fileno()).st_ino
+    made.close()
+    peer.socket.close()
+    until(10, f"slot {slot} an orphan", orphaned)
+    peer, again, made = claim(name, token)
+    check(made is not None and again == slot and os.fstat(made.fileno()).st_ino == inode,
+          f"slot {again} instead of {slot}, or another socket")
+    return peer, slot, made
+
+
 def scenario(point, nth, port):
     """One listener, three processes that claim it. Was the worker killed?"""
     name = f"claims/{os.getpid()}/{port}"
@@ -162,6 +178,13 @@ def scenario(point, nth, port):
     check(not clients.failed and got == expected,
           f"{len(expected - got)} of {len(expected)} lost", clients.failed)
     for client in clients.made:
+        client.close()
+    workers = workers[:1] + [succeeded(name, token, *worker, look) for worker in workers[1:]]
+    listeners = [listener] + [made for _, _, made in workers[1:]]
+    more = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(20)]
+    got, expected = set(accept_all(listeners)), {c.getsockname()[1] for c in more}
+    check(got == expected, f"{len(expected - got)} of 20 lost after other workers had come")
+    for client in more:
         client.close()
     for socket_ in listeners + [opener.socket] + [peer.socket for peer, _, _ in workers]:
         socket_.close()

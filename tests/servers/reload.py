@@ -19,10 +19,11 @@ BOTH = "plain user"
 SOME = pick(BOTH, "plain")
 TIMES = pick(20, 4)
 FEW = pick(10, 2)  # of those that take their time
+REST = pick(0.5, 0)  # between two reloads, s: else the next one ends workers that have not begun
 
 
 def in_the_long_form(function):
-    """Servers that fail now and then by themselves."""
+    """Servers that take their time."""
     return test(180, BOTH)(function) if LONG else function
 
 
@@ -44,23 +45,52 @@ def tell(what, result):
           f"p99 {result['p99_ms']} ms, max {result['max_ms']} ms", flush=True)
 
 
-def none_failed(what, configured, change, *, beside=None, n=WORKERS):
+def note_accepted(server):
+    """What it accepts is noted from now on, by itself and what it becomes."""
+    server.accepted = write(os.path.join(folder(), "accepted"), "")
+    os.chmod(server.accepted, 0o666)
+    return server
+
+
+def without_their_own(server, result):
+    """The failures but the resets of what a worker had accepted: it has ended with them."""
+    accepted = {}
+    with open(server.accepted) as file:
+        for line in file:
+            port, at = map(int, line.split())
+            accepted.setdefault(port, []).append(at)
+    others = [f for f in result["failures"] if f["outcome"] != "slow" and not (
+        f["outcome"] == "reset" and f["bytes"] == 0 and
+        any(f["begin"] <= at <= f["end"] for at in accepted.get(f["port"], ())))]
+    own = sum(f["outcome"] != "slow" for f in result["failures"]) - len(others)
+    print(f"reset after a worker had accepted them: {own}, failed besides: {len(others)}", flush=True)
+    return others
+
+
+def none_failed(what, configured, change, *, beside=None, n=WORKERS, ends_with_clients=False):
     """change(server) under load: with us nothing fails, and n workers have a socket each in the end.
-    beside: the server without us whose failures are told; the same one in the long form."""
+    beside: the server without us whose failures are told; the same one in the long form.
+    ends_with_clients: its workers may end with what they have just accepted, with us or without."""
+    noted = note_accepted if ends_with_clients else lambda server: server
     if beside or LONG:
-        server = (beside or configured)(PORT + 1).start(with_us=False)
+        server = noted((beside or configured)(PORT + 1)).start(with_us=False)
         until(20, "workers", lambda: len(workers_of(server)) == WORKERS)
         server.answered(200)
         with load(server.port) as result:
             change(server)
         tell(f"{what}, without sockshard", result)
+        if ends_with_clients:
+            without_their_own(server, result)
         end(server)
-    server = configured(PORT).start(with_us=True)
+    server = noted(configured(PORT)).start(with_us=True)
     settled(server)
     with load() as result:
         change(server)
     tell(f"{what}, with sockshard", result)
-    check(not failed(result), what, failed(result), result["failures"][:5], status())
+    if ends_with_clients:
+        check(not (others := without_their_own(server, result)), what, others[:5], status())
+    else:
+        check(not failed(result), what, failed(result), result["failures"][:5], status())
     settled(server, n)
     server.answered(500)
     end(server)
@@ -120,6 +150,7 @@ def signals(number, times, *, seen=False):
             before = children(master(server))
             os.kill(master(server), number)
             renewed(server, before)
+            time.sleep(REST)
             if seen:
                 until(20, "answers of all workers",
                       lambda: set(server.answered(50)) >= workers_of(server))
@@ -198,6 +229,23 @@ def gunicorn_grows_and_shrinks():
     none_failed("gunicorn, TTIN and TTOU", gunicorn, scale)
 
 
+@test(180, SOME)
+def gunicorn_shares_after_hup_ttou_and_ttin():
+    """A worker that comes to a slot which another has left has as much as the others."""
+    server = gunicorn(PORT).start(with_us=True)
+    before = settled(server)
+    os.kill(master(server), signal.SIGHUP)
+    settled(server, without=before)
+    for number, n in ((signal.SIGTTOU, 3), (signal.SIGTTOU, 2), (signal.SIGTTIN, 3),
+                      (signal.SIGTTIN, 4)):
+        os.kill(master(server), number)
+        settled(server, n)
+    counts = server.answered(6000)
+    print(f"max/mean {unevenness(counts):.3f}", sorted(counts.values(), reverse=True))
+    check(len(counts) == WORKERS and unevenness(counts) <= 1.10, "shares are not even:", counts, status())
+    end(server)
+
+
 @test(180, BOTH)
 def gunicorn_usr2():
     def upgrade(server):
@@ -236,17 +284,18 @@ def apache_prefork_graceful():
                 signals(signal.SIGUSR1, FEW))
 
 
-@in_the_long_form
+@test(180, SOME)
 def apache_event_graceful():
     none_failed(f"apache event, {FEW} times graceful", apache_event,
-                signals(signal.SIGUSR1, FEW))
+                signals(signal.SIGUSR1, FEW), ends_with_clients=True)
 
 
-@in_the_long_form
+@test(180, SOME)
 def uwsgi_hup():
-    """It becomes itself anew by exec, with the listener."""
+    """It becomes itself anew by exec, with the listener. A worker that HUP meets between accept(2) and
+    the first byte ends at once."""
     none_failed(f"uwsgi, {FEW} times HUP", uwsgi, signals(signal.SIGHUP, FEW, seen=True),
-                beside=uwsgi)
+                beside=uwsgi, ends_with_clients=True)
 
 
 def reload_haproxy(server):

@@ -30,13 +30,21 @@ class Server:
         self.question, self.who, self.log = question, re.compile(who), log
         self.env, self.cwd = env or {}, cwd
         self.parent_serves = parent_serves
-        self.process = None
+        self.process = self.accepted = None
 
     def start(self, with_us, env=None):
+        """Its own connections are noted in self.accepted, which must be a file then."""
+        env, more = {**self.env, **(env or {})}, {}
+        if self.accepted:
+            env["ACCEPTED"] = self.accepted
+            noting = helper("preload/lib_accepted")
+            if with_us:
+                more["before"] = [noting]
+            else:
+                env["LD_PRELOAD"] = noting
         begin = preloaded if with_us else Process
         # apache ends its whole process group
-        self.process = begin(*self.argv, env={**self.env, **(env or {})}, cwd=self.cwd,
-                             start_new_session=True)
+        self.process = begin(*self.argv, env=env, cwd=self.cwd, start_new_session=True, **more)
         until(30, f"{self.argv[0]} on port {self.port}", lambda: not refuses(self.port))
         return self
 

@@ -205,6 +205,54 @@ static void after_two_deaths_a_leave_moves_only_what_the_third_lacks(void **stat
 	assert_in_range(bucket_count(&w.table, 1), 85, 86);
 }
 
+/* Four workers give way to four others, one of those ends, and a new one comes to a slot that was left. */
+static void what_was_anybodys_makes_the_share_of_a_newcomer_even(void **state)
+{
+	struct bucket_table before;
+	struct world w = {.n = 0};
+
+	(void)state;
+	equal_slots(&w, 8);
+	for (size_t i = 0; i < 8; i++)
+		w.slots[i].anybodys = true;
+	(void)deal(&w);
+	for (size_t i = 0; i < 5; i++)
+		w.slots[i].live = false;
+	(void)deal(&w);
+	before = w.table;
+	w.slots[0].live = true;
+	assert_in_range(deal(&w), 64, 96); /* 64 to the newcomer, and what its home took from one alone */
+	for (uint16_t s = 5; s < 8; s++)
+		assert_int_equal(bucket_count(&w.table, s), 64);
+	assert_int_equal(bucket_count(&w.table, 0), 64);
+	for (int b = 0; b < w.table.n; b++) {
+		assert_int_equal(w.table.home[b], before.home[b]);
+		if (w.table.home[b] == w.table.owner[b] && w.table.home[b] != 0)
+			assert_int_equal(before.owner[b], w.table.owner[b]);
+	}
+	assert_int_equal(deal(&w), 0);
+	w.slots[1].live = w.slots[2].live = w.slots[3].live = w.slots[4].live = true;
+	(void)deal(&w);
+	for (int b = 0; b < w.table.n; b++)
+		assert_int_equal(w.table.owner[b], w.table.home[b]);
+}
+
+/* A copy that crashed is expected back: what it had is not moved once more. */
+static void without_that_a_slot_that_comes_back_gets_its_home_alone(void **state)
+{
+	struct world w = {.n = 0};
+
+	(void)state;
+	equal_slots(&w, 4);
+	(void)deal(&w);
+	w.slots[0].live = w.slots[1].live = false;
+	(void)deal(&w);
+	w.slots[0].live = true;
+	assert_int_equal(deal(&w), 64);
+	assert_int_equal(bucket_count(&w.table, 0), 64);
+	assert_int_equal(bucket_count(&w.table, 1), 0);
+}
+
 static void weights_give_shares(void **state)
 {
 	struct world w;
@@ -620,6 +668,8 @@ int main(void)
 		cmocka_unit_test(a_fifth_slot_takes_a_fifth),
 		cmocka_unit_test(a_slot_gone_for_good_leaves_its_buckets_where_they_are),
 		cmocka_unit_test(after_two_deaths_a_leave_moves_only_what_the_third_lacks),
+		cmocka_unit_test(what_was_anybodys_makes_the_share_of_a_newcomer_even),
+		cmocka_unit_test(without_that_a_slot_that_comes_back_gets_its_home_alone),
 		cmocka_unit_test(weights_give_shares),
 		cmocka_unit_test(a_changed_weight_moves_the_difference),
 		cmocka_unit_test(the_smallest_weight_still_gets_a_bucket),

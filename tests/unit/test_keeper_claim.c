@@ -471,6 +471,73 @@ static void a_worker_that_comes_again_has_the_slot_of_the_one_that_died(void **s
 	opener_close(&o);
 }
 
+/* As after a reload that ends all workers before the new ones are there. */
+static void the_next_worker_has_the_socket_of_one_that_is_gone_and_what_waits_in_it(void **state)
+{
+	struct wire_reserve w = wanted(tcp(), "a");
+	struct opener o = opener_up();
+	struct worker one = worker_of(&o.s.joined, WIRE_WANT_OWN);
+	struct worker two = worker_of(&o.s.joined, WIRE_WANT_OWN), three, four;
+	uint64_t cookie = cookie_of(two.fd);
+	int client[40], waiting = 0, got;
+	struct pollfd p;
+
+	(void)state;
+	for (unsigned i = 0; i < 40; i++)
+		client[i] = client_of(&w.addr);
+	worker_end(&one);
+	worker_end(&two);
+	await(look().slot[0].state == WIRE_EMPTY && look().slot[1].state == WIRE_ORPHAN);
+	three = worker_of(&o.s.joined, WIRE_WANT_OWN);
+	assert_int_equal(three.joined.made, 0);
+	four = worker_of(&o.s.joined, WIRE_WANT_OWN);
+	assert_int_equal(four.joined.made, 1);
+	assert_int_equal(four.joined.slot, two.joined.slot);
+	assert_int_equal(cookie_of(four.fd), cookie);
+	assert_memory_not_equal(four.joined.token, two.joined.token, WIRE_TOKEN);
+	assert_non_null(four.page);
+	assert_int_equal(claimed(four.page), WIRE_BY_CLAIM);
+	assert_int_equal(look().slots, 2);
+	p = (struct pollfd){ .fd = four.fd, .events = POLLIN };
+	for (; poll(&p, 1, 0) == 1; waiting++) {
+		got = accept4(four.fd, NULL, NULL, SOCK_CLOEXEC);
+		assert_return_code(got, errno);
+		close(got);
+	}
+	assert_in_range(waiting, 5, 40);
+	for (unsigned i = 0; i < 40; i++)
+		close(client[i]);
+	worker_end(&four);
+	worker_end(&three);
+	opener_close(&o);
+	await(look().groups == 0);
+}
+
+/* Two workers end on purpose, and one comes. */
+static void a_worker_in_a_slot_that_was_left_has_an_even_share(void **state)
+{
+	struct opener o = opener_up();
+	struct worker w[8];
+	struct view v;
+
+	(void)state;
+	for (unsigned i = 0; i < 8; i++)
+		w[i] = worker_of(&o.s.joined, WIRE_WANT_OWN);
+	for (unsigned i = 4; i < 8; i++)
+		worker_close(&w[i]);
+	worker_close(&w[3]);
+	await(look().slots == 3);
+	w[3] = worker_of(&o.s.joined, WIRE_WANT_OWN);
+	assert_int_equal(w[3].joined.slot, 3);
+	v = look();
+	assert_int_equal(v.slots, 4);
+	for (unsigned i = 0; i < 4; i++)
+		assert_in_range(v.slot[i].buckets, v.group[0].buckets / 4 - 1, v.group[0].buckets / 4 + 1);
+	for (unsigned i = 4; i-- > 0;)
+		worker_close(&w[i]);
+	opener_close(&o);
+}
+
 static void the_last_worker_that_leaves_does_not_take_the_masters_socket_along(void **state)
 {
 	struct opener o = opener_up();
@@ -1021,6 +1088,8 @@ int main(void)
 		KEEPER_TEST(a_socket_whose_claimant_died_waits_without_buckets_for_the_next),
 		KEEPER_TEST(when_every_worker_is_dead_the_held_socket_has_the_buckets),
 		KEEPER_TEST(a_worker_that_comes_again_has_the_slot_of_the_one_that_died),
+		KEEPER_TEST(the_next_worker_has_the_socket_of_one_that_is_gone_and_what_waits_in_it),
+		KEEPER_TEST(a_worker_in_a_slot_that_was_left_has_an_even_share),
 		KEEPER_TEST(the_last_worker_that_leaves_does_not_take_the_masters_socket_along),
 		KEEPER_TEST(what_waits_at_the_last_workers_exit_waits_for_the_next_one),
 		KEEPER_TEST(sockets_that_lose_their_claimants_one_by_one_have_even_shares_with_the_next),

@@ -150,6 +150,76 @@ static void who_had_to_wait_for_half_of_it_tells_of_all_of_it(void **state)
 	assert_int_equal(k->members[0].state, WIRE_LIVE);
 }
 
+/* Shards 2 and 3 have come just now, 0 and 1 were there before. */
+static void workers_come(int64_t older_by)
+{
+	first_accepts();
+	for (int i = 0; i < SHARDS; i++) {
+		k->now += i == 2 ? older_by : 0;
+		stuck_claimed(k, i);
+	}
+	queues[0] = 3;
+}
+
+static void accepts_all_but_the_first(int64_t ms)
+{
+	for (int64_t end = k->now + ms; k->now < end;) {
+		for (int i = 1; i < SHARDS; i++)
+			accepts(i);
+		time_passes(6);
+	}
+}
+
+static void in_a_reload_an_older_worker_is_given_up_soon(void **state)
+{
+	(void)state;
+	workers_come(2000);
+	accepts_all_but_the_first(24);
+	assert_int_equal(k->members[0].state, WIRE_LIVE);
+	accepts_all_but_the_first(120);
+	assert_int_equal(k->members[0].state, WIRE_STUCK);
+	accepts(0);
+	accepts_all_but_the_first(30);
+	assert_int_equal(k->members[0].state, WIRE_LIVE);
+}
+
+static void workers_that_come_together_are_no_reload(void **state)
+{
+	(void)state;
+	workers_come(500);
+	accepts_all_but_the_first(STUCK_MS / 2);
+	assert_int_equal(k->members[0].state, WIRE_LIVE);
+}
+
+static void a_worker_that_takes_the_place_of_one_is_no_reload(void **state)
+{
+	(void)state;
+	workers_come(500);
+	k->now += 5000;
+	stuck_claimed(k, 3);
+	queues[0] = 0;
+	accepts_all_but_the_first(24);
+	queues[0] = 3;
+	accepts_all_but_the_first(STUCK_MS / 2);
+	assert_int_equal(k->members[0].state, WIRE_LIVE);
+}
+
+static void after_ten_seconds_a_reload_is_over(void **state)
+{
+	(void)state;
+	workers_come(2000);
+	queues[0] = 0;
+	for (int i = 0; i < 100; i++) {
+		accepts(0);
+		accepts(0);
+		accepts_all_but_the_first(12);
+		k->now += 100;
+	}
+	queues[0] = 3;
+	accepts_all_but_the_first(STUCK_MS / 2);
+	assert_int_equal(k->members[0].state, WIRE_LIVE);
+}
+
 static void one_that_accepted_long_ago_does_not_prove_that_others_are_idle(void **state)
 {
 	(void)state;
@@ -187,6 +257,10 @@ int main(void)
 		STUCK_TEST(who_accepts_nothing_while_others_are_idle_is_stuck),
 		STUCK_TEST(who_is_as_slow_as_ever_is_not_stuck),
 		STUCK_TEST(who_had_to_wait_for_half_of_it_tells_of_all_of_it),
+		STUCK_TEST(in_a_reload_an_older_worker_is_given_up_soon),
+		STUCK_TEST(workers_that_come_together_are_no_reload),
+		STUCK_TEST(a_worker_that_takes_the_place_of_one_is_no_reload),
+		STUCK_TEST(after_ten_seconds_a_reload_is_over),
 		STUCK_TEST(one_that_accepted_long_ago_does_not_prove_that_others_are_idle),
 		STUCK_TEST(a_late_look_takes_off_what_it_is_late),
 	};
