@@ -3,6 +3,7 @@
  *   ident_server tcp|udp ADDRESS PORT [block|epoll] [v6only] [reuseport] */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -130,6 +131,8 @@ int main(int argc, char **argv)
 		    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0)
 			die("SO_REUSEPORT");
 	}
+	if (epolls && fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+		die("O_NONBLOCK");
 	if (bind(fd, (struct sockaddr *)&address, len) < 0)
 		die("bind");
 	if (!udp && listen(fd, 128) < 0)
