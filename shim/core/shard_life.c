@@ -207,6 +207,8 @@ int shard_listen(const struct sys *sys, int fd, int backlog)
 	}
 	if (link_failed(r))
 		r = sys->listen(fd, backlog) == -1 ? -errno : 0;
+	if (r == 0 && !s)
+		shard_touch(sys, fd, TOUCH_HOLD, -1); /* received or inherited, and a listener from now on */
 out:
 	if (s)
 		shard_put(sys, s);

@@ -11,6 +11,7 @@
 #include "group.h"
 #include "made.h"
 #include "member.h"
+#include "process.h"
 #include "review.h"
 #include "revive.h"
 #include "snapshot.h"
@@ -184,8 +185,17 @@ static void beside(struct keeper *k, struct conn *c, int member, struct wire_joi
 	enter(k, c, member, HOLD_BESIDE);
 }
 
+/* Who waits for a listener and does not accept may do so to fork who does (inetd, php-fpm's pm =
+ * ondemand): no other queue for its children. Not for one that was sent the listener. */
+static bool may_be_forked_to_accept(const struct conn *c, bool by_descriptor, const struct conn *other)
+{
+	if (!by_descriptor && !(c->state == CONN_OWNER && c->hold == HOLD_ONLY))
+		return true; /* it has the token in its memory */
+	return c->pid == 0 || other->pid == 0 || process_may_descend(c->pid, other->pid);
+}
+
 /* -> the member it owns then. */
-static int own(struct keeper *k, int conn, int member, struct wire_joined *ret)
+static int own(struct keeper *k, int conn, int member, bool by_descriptor, struct wire_joined *ret)
 {
 	struct conn *c = &k->conn[conn];
 	struct member *m = &k->members[member];
@@ -210,7 +220,8 @@ static int own(struct keeper *k, int conn, int member, struct wire_joined *ret)
 		stuck_claimed(k, member);
 		return member;
 	}
-	if (other->hold == HOLD_JOINED && word == WIRE_POLLED) {
+	if (other->hold == HOLD_JOINED && word == WIRE_POLLED &&
+	    may_be_forked_to_accept(c, by_descriptor, other)) {
 		beside(k, c, member, ret, -EBUSY);
 		return member;
 	}
@@ -249,7 +260,7 @@ int claim_request(struct keeper *k, int conn, const struct wire_claim *claim, in
 	come_back(k, conn, member);
 	r = member;
 	if (claim->want == WIRE_WANT_OWN && !(c->state == CONN_OWNER && c->hold == HOLD_CLAIMANT))
-		r = own(k, conn, member, ret);
+		r = own(k, conn, member, claim->cookie != 0, ret);
 	else if (claim->want == WIRE_WANT_HOLD)
 		enter(k, c, member, HOLD_ONLY);
 	else if (c->state != CONN_OWNER)

@@ -90,6 +90,31 @@ uint64_t process_started(uint32_t pid)
 	return started;
 }
 
+/* 0: not known, or of another pid namespace */
+static uint32_t parent_of(uint32_t pid)
+{
+	char path[32], text[1024];
+	uint32_t parent;
+	const char *p;
+
+	(void)snprintf(path, sizeof(path), "/proc/%u/stat", pid);
+	if (read_file(path, text, sizeof(text)) < 0)
+		return 0;
+	p = strrchr(text, ')');
+	return p && sscanf(p + 1, " %*c %u", &parent) == 1 ? parent : 0;
+}
+
+bool process_may_descend(uint32_t pid, uint32_t from)
+{
+	uint32_t parent = parent_of(pid);
+
+	if (parent <= 1)
+		return true;
+	for (int depth = 0; depth < 64 && pid != from && pid > 1; depth++)
+		pid = parent_of(pid);
+	return pid > 1;
+}
+
 /* Has it a descriptor whose link in /proc/PID/fd is this text: 1, 0, -errno. */
 static int has_link(uint32_t pid, const char *want)
 {

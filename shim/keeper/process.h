@@ -15,6 +15,10 @@ bool process_exiting(uint32_t pid);
 /** process_started - in clock ticks since boot: tells it from a later one of its pid; 0: gone */
 uint64_t process_started(uint32_t pid);
 
+/** process_may_descend - can this process come from that one by forks: false when it was seen that it
+ * cannot. One whose own parent has ended may come from anywhere */
+bool process_may_descend(uint32_t pid, uint32_t from);
+
 /** process_holds - has it a descriptor of the socket with this inode: 1, 0; -EACCES, -ESRCH ... */
 int process_holds(uint32_t pid, uint64_t inode);
 
