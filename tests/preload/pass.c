@@ -2,6 +2,7 @@
  *   pass PORT [HOW]
  * HOW  plain   they do not listen again
  *      thread  nor so, and register it with an epoll instance that a thread waits at already
+ *      bound   it is sent before it listens: each of them listens, and registers it
  *      late    one program, which receives it after SIGUSR1; the sender has closed it by then */
 #include <pthread.h>
 #include <sys/epoll.h>
@@ -83,12 +84,27 @@ static void serve_in_a_thread(int from)
 	pthread_join(thread, NULL);
 }
 
+static void serve_registered(int from)
+{
+	int epfd = epoll_create1(0);
+	struct epoll_event event = {.events = EPOLLIN};
+
+	event.data.fd = receive_listener(from);
+	if (listen(event.data.fd, 64) < 0)
+		die("listen");
+	if (epoll_ctl(epfd, EPOLL_CTL_ADD, event.data.fd, &event) < 0)
+		die("epoll_ctl");
+	(void)serve_events(&epfd);
+}
+
 static void receive(int from, const char *how)
 {
 	sigset_t set;
 	int number, fd;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (strcmp(how, "bound") == 0)
+		serve_registered(from);
 	if (strcmp(how, "thread") == 0)
 		serve_in_a_thread(from);
 	sigemptyset(&set);
@@ -114,7 +130,7 @@ int main(int argc, char **argv)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	if (argc > 3)
 		receive(atoi(argv[3]), how);
-	fd = victim_listen(port);
+	fd = strcmp(how, "bound") == 0 ? victim_bind(port) : victim_listen(port);
 	for (int i = 0; i < (late ? 1 : 4); i++) {
 		pid_t pid;
 

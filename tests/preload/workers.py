@@ -372,15 +372,18 @@ test(60, BOTH, "a_listener_sent_by_SCM_RIGHTS_and_listened_to_again")(lambda: re
 test(60, BOTH, "a_listener_sent_by_SCM_RIGHTS")(lambda: receivers("plain"))
 
 
-@test(60, BOTH)
-def a_listener_sent_and_registered_for_a_thread_that_waits():
+def registered(option):
     """No connection has to come before each has a socket of its own."""
-    server = preloaded(helper("preload/pass"), PORT, "thread", env=INFO)
+    server = preloaded(helper("preload/pass"), PORT, option, env=INFO)
     server.says("^ready")
     pids = children(server.pid)
     until(10, "a socket for each", lambda: each_has_its_own(pids))
     until_live(4, PORT)
     all_answer(pids)
+
+
+test(60, BOTH, "a_listener_sent_and_registered_for_a_thread_that_waits")(lambda: registered("thread"))
+test(60, BOTH, "a_listener_sent_before_it_listens")(lambda: registered("bound"))
 
 
 @test(60, BOTH)

@@ -156,6 +156,27 @@ static void the_start_tells_a_process_from_a_later_one(void **state)
 	assert_int_equal(process_started((uint32_t)child), 0);
 }
 
+static void who_was_forked_by_another_may_descend_from_it(void **state)
+{
+	uint32_t self = (uint32_t)getpid(), parent = (uint32_t)getppid();
+	pid_t child = start_child(") Z 1 1"), brother = start_child("brother");
+
+	(void)state;
+	assert_true(process_may_descend((uint32_t)child, self));
+	assert_true(process_may_descend((uint32_t)child, parent));
+	assert_false(process_may_descend((uint32_t)child, (uint32_t)brother));
+	assert_false(process_may_descend(self, (uint32_t)child));
+	reap(child);
+	reap(brother);
+}
+
+static void who_has_lost_its_parent_may_descend_from_any(void **state)
+{
+	(void)state;
+	assert_true(process_may_descend(1, (uint32_t)getpid()));
+	assert_true(process_may_descend(NO_PROCESS, (uint32_t)getpid()));
+}
+
 static void a_process_may_be_called_as_it_likes(void **state)
 {
 	pid_t child = start_child(") Z 1 1 1 1 1 4");
@@ -306,6 +327,8 @@ int main(void)
 		cmocka_unit_test(a_running_process_is_not_exiting),
 		cmocka_unit_test(a_zombie_and_a_process_that_is_gone_are_exiting),
 		cmocka_unit_test(the_start_tells_a_process_from_a_later_one),
+		cmocka_unit_test(who_was_forked_by_another_may_descend_from_it),
+		cmocka_unit_test(who_has_lost_its_parent_may_descend_from_any),
 		cmocka_unit_test(a_process_may_be_called_as_it_likes),
 		cmocka_unit_test(a_socket_is_found_in_the_process_that_holds_it),
 		cmocka_unit_test(a_file_with_the_same_inode_number_is_no_socket),
