@@ -76,16 +76,7 @@ static int revive(struct keeper *k, int member)
 	m->evict = false;
 	m->state = WIRE_ORPHAN; /* until the review of whose it is now */
 	m->hold_until = m->watch_at = NEVER;
-	for (int i = 0; i < k->conn_top; i++) {
-		struct conn *c = &k->conn[i];
-
-		if (!c->used || c->state != CONN_OWNER || c->member != member)
-			continue;
-		c->state = CONN_READY;
-		c->member = c->group = NONE;
-		if (c->fd == NONE && c->dead)
-			conn_forget(k, i);
-	}
+	conn_disown_all(k, member);
 	log_info("slot %u of group '%s': a process that it was sent to has it", m->slot,
 	         k->groups[m->group].name);
 	return 0;

@@ -77,6 +77,20 @@ void conn_forget(struct keeper *k, int conn)
 	free_conn(k, conn);
 }
 
+void conn_disown_all(struct keeper *k, int member)
+{
+	for (int i = 0; i < k->conn_top; i++) {
+		struct conn *c = &k->conn[i];
+
+		if (!c->used || c->state != CONN_OWNER || c->member != member)
+			continue;
+		c->state = CONN_READY;
+		c->member = c->group = NONE;
+		if (c->fd == NONE && c->dead)
+			conn_forget(k, i);
+	}
+}
+
 /* Something about an owner has changed; what neither connects nor lives any more is forgotten. */
 static void conn_changed(struct keeper *k, int conn)
 {

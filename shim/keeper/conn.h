@@ -25,6 +25,9 @@ void conn_end(struct keeper *k, int conn);
 /** conn_forget - one that has ended, and whose process lives, but has another in its place now */
 void conn_forget(struct keeper *k, int conn);
 
+/** conn_disown_all - a held socket has no owner among the connections any more */
+void conn_disown_all(struct keeper *k, int member);
+
 /** conn_process_ended - of the process behind it; nothing when it is not true */
 void conn_process_ended(struct keeper *k, int conn);
 

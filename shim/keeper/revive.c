@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "../util/log.h"
+#include "conn.h"
 #include "fault.h"
 #include "group.h"
 #include "member.h"
@@ -61,18 +62,6 @@ static int slot_for(const struct keeper *k, const struct member *m)
 	return group_pick_slot(k, m->group, &like, &taken);
 }
 
-static void forget_owners(struct keeper *k, int member)
-{
-	for (int i = 0; i < k->conn_top; i++) {
-		struct conn *c = &k->conn[i];
-
-		if (c->used && c->state == CONN_OWNER && c->member == member) {
-			c->state = CONN_READY;
-			c->member = c->group = NONE;
-		}
-	}
-}
-
 /* As if it had just been made, but for its queue, its place in the kernel's array and its page. */
 static void renew(struct keeper *k, int member, const struct conn *c, int slot, int source)
 {
@@ -105,7 +94,7 @@ int revive_for(struct keeper *k, int conn, int source)
 	if (slot < 0 || k->os->queue(k->sys, k->members[source].fd, &waiting, &backlog) < 0 ||
 	    k->sys->listen(k->members[member].fd, (int)backlog) == -1)
 		return NONE;
-	forget_owners(k, member);
+	conn_disown_all(k, member);
 	renew(k, member, c, slot, source);
 	c->group = k->members[member].group;
 	c->want.weight = k->members[member].weight;
