@@ -2,20 +2,13 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../keeper/process.h"
+#include "../sys/pidfd.h"
 #include "../sys/sys.h"
 #include "cli.h"
 #include "stop_target.h"
-
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
-#ifndef SYS_pidfd_send_signal
-#define SYS_pidfd_send_signal 424
-#endif
 
 #define LOOK_MS 20 /* without a pidfd */
 

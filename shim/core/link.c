@@ -7,10 +7,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../os/os.h"
+#include "../sys/pidfd.h"
 #include "../util/log.h"
 #include "init.h"
 #include "pool.h"
@@ -19,10 +19,6 @@
 #define BUSY_SPINS 100000
 #define RESERVE_TRIES   50
 #define RESERVE_WAIT_US 20000
-
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
 
 struct free_page {
 	struct free_page *next;

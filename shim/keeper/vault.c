@@ -7,11 +7,11 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "../sys/pidfd.h"
 #include "../util/log.h"
 
 #define SOON_MS   50   /* a worker that lives shorter has died in vain */
@@ -21,12 +21,6 @@
 
 #ifndef CLONE_PIDFD
 #define CLONE_PIDFD 0x1000
-#endif
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
-#ifndef SYS_pidfd_send_signal
-#define SYS_pidfd_send_signal 424
 #endif
 
 static volatile sig_atomic_t terminated;
