@@ -235,10 +235,12 @@ def a_key_keeps_the_socket_shared(when):
     server.end()
     until(5, "a free port", lambda: refuses(PORT))
     server = keyed(when)
-    one_socket(children(server.pid))
-    server.says(KEYS_STAY)
+    pids = children(server.pid)
+    until(10, "all claims", lambda: ask() and server.output().count("127.0.0.1:8100: ") >= len(pids))
     for _ in range(40):
-        check(ask_signed() in children(server.pid))
+        check(ask_signed() in pids, "a client with the key is lost:", server.output())
+    one_socket(pids)
+    server.says(KEYS_STAY)
 
 
 for moment in ("bind", "listen", "fork"):
