@@ -64,8 +64,8 @@ static const char *key_option(int level, int name)
 	return name == TCP_AO_ADD_KEY ? "TCP_AO_ADD_KEY" : NULL;
 }
 
-/* Workers have claimed, each a socket of its own, since the keeper finds keys only in a socket that has
- * some already: then all share that one, and nothing is late. */
+/* Workers have claimed, perhaps each a socket of its own. Not where this one has keys already: then all
+ * share it, or it has been said. */
 static bool comes_late(const struct sys *sys, int fd, const struct shard *s)
 {
 	uint32_t info[MEMINFO_OPTION_MEMORY + 1] = { 0 };
