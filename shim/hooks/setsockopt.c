@@ -1,4 +1,4 @@
-/* setsockopt(2): a server that works on the sharing of its own socket. */
+/* setsockopt(2): a server that works on the sharing of its own socket, or gives it keys too late. */
 #include "hook.h"
 
 HOOK_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)

@@ -15,6 +15,11 @@
 #define VALUE_MAX  256
 #define FILTER_MAX 4096 /* instructions: BPF_MAXINSNS */
 
+/* linux/tcp.h, struct tcp_ao_info_opt: its bytes, in the first version, Linux 6.7. */
+#define AO_INFO_BYTES 48
+/* linux/sock_diag.h, SK_MEMINFO_OPTMEM: the place in what SO_MEMINFO returns. */
+#define MEMINFO_OPTION_MEMORY 6
+
 /* Newer than the headers of some C libraries. */
 #ifndef SO_BUF_LOCK
 #define SO_BUF_LOCK 72
@@ -36,6 +41,12 @@
 #define SO_TIMESTAMPNS_NEW  64
 #define SO_TIMESTAMPING_NEW 65
 #endif
+#ifndef SO_MEMINFO
+#define SO_MEMINFO 55
+#endif
+#ifndef TCP_AO_INFO
+#define TCP_AO_INFO 40
+#endif
 #ifndef TCP_RTO_MAX_MS
 #define TCP_RTO_MAX_MS    44
 #define TCP_RTO_MIN_US    45
@@ -45,6 +56,13 @@
 #define IPV6_FLOWINFO      11
 #define IPV6_FLOWINFO_SEND 33
 #endif
+#ifndef IPV6_2292HOPLIMIT
+#define IPV6_2292PKTINFO  2
+#define IPV6_2292HOPOPTS  3
+#define IPV6_2292DSTOPTS  4
+#define IPV6_2292RTHDR    5
+#define IPV6_2292HOPLIMIT 8
+#endif
 #ifndef IPV6_RECVERR_RFC4884
 #define IPV6_RECVERR_RFC4884 31
 #endif
@@ -53,6 +71,8 @@ enum kind {
 	SAME,   /* what getsockopt says is what setsockopt wants */
 	HALF,   /* the kernel doubles what it is told: socket(7), SO_RCVBUF */
 	FILTER, /* counted in instructions: sk_get_filter() */
+	KEYS,   /* -ENOENT without; with some it cannot be copied: tcp_ao_get_sock_info() */
+	MEMORY, /* what the kernel keeps for options: what else differs, nobody can say or copy */
 };
 
 struct option {
@@ -64,7 +84,9 @@ struct option {
 #define OPTION(level, name) { level, name, #name, SAME }
 
 /* In this order: SO_RCVLOWAT moves the receive buffer, SO_BUF_LOCK says that neither buffer is tuned
- * by the kernel, SO_LOCK_FILTER forbids a filter. */
+ * by the kernel, SO_LOCK_FILTER forbids a filter. SO_MEMINFO after all that takes memory: filters,
+ * extension headers. Then what is left is TCP_MD5SIG's keys, which no getsockopt tells and each of which
+ * is charged (tcp_md5_do_add()), or what BPF programs of the system keep with a socket. */
 static const struct option options[] = {
 	OPTION(SOL_SOCKET, SO_REUSEADDR),
 	OPTION(SOL_SOCKET, SO_REUSEPORT),
@@ -138,6 +160,11 @@ static const struct option options[] = {
 	OPTION(IPPROTO_IPV6, IPV6_RTHDRDSTOPTS),
 	OPTION(IPPROTO_IPV6, IPV6_RTHDR),
 	OPTION(IPPROTO_IPV6, IPV6_DSTOPTS),
+	OPTION(IPPROTO_IPV6, IPV6_2292PKTINFO),
+	OPTION(IPPROTO_IPV6, IPV6_2292HOPLIMIT),
+	OPTION(IPPROTO_IPV6, IPV6_2292RTHDR),
+	OPTION(IPPROTO_IPV6, IPV6_2292HOPOPTS),
+	OPTION(IPPROTO_IPV6, IPV6_2292DSTOPTS),
 
 	OPTION(IPPROTO_IP, IP_TOS),
 	OPTION(SOL_SOCKET, SO_PRIORITY), /* after IP_TOS, which sets it: ip(7) */
@@ -186,26 +213,70 @@ static const struct option options[] = {
 	OPTION(IPPROTO_TCP, TCP_RTO_MIN_US),
 	OPTION(IPPROTO_TCP, TCP_DELACK_MAX_US),
 	OPTION(IPPROTO_TCP, TCP_ULP),
+	{ IPPROTO_TCP, TCP_AO_INFO, "TCP_AO_ADD_KEY", KEYS },
+
+	{ SOL_SOCKET, SO_MEMINFO, "TCP_MD5SIG (or BPF storage)", MEMORY },
 };
+
+/* -> instructions; -EACCES: an eBPF program, which has no text. */
+static int get_filter(const struct sys *sys, int fd, struct sock_filter insns[FILTER_MAX])
+{
+	socklen_t n = 0; /* asks how many there are */
+
+	if (sys->getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &n) == -1)
+		return -errno;
+	if (n > FILTER_MAX)
+		return -E2BIG;
+	if (n > 0 && sys->getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, insns, &n) == -1)
+		return -errno;
+	return (int)n;
+}
+
+static bool is_same_filter(const struct sys *sys, int from, int to)
+{
+	static struct sock_filter want[FILTER_MAX], is[FILTER_MAX]; /* of the one thread there is */
+	int n = get_filter(sys, from, want);
+
+	return n == get_filter(sys, to, is) &&
+	       (n <= 0 || memcmp(want, is, (size_t)n * sizeof(want[0])) == 0);
+}
 
 static int copy_filter(const struct sys *sys, int from, int to)
 {
-	static struct sock_filter insns[FILTER_MAX]; /* of the one thread there is */
-	socklen_t n = 0; /* asks how many there are */
+	static struct sock_filter insns[FILTER_MAX];
 	struct sock_fprog program = { .filter = insns };
+	int n = get_filter(sys, from, insns);
 
-	if (sys->getsockopt(from, SOL_SOCKET, SO_GET_FILTER, NULL, &n) == -1)
-		return -errno; /* an eBPF program has no text */
-	if (n == 0)
-		return 0;
-	if (n > FILTER_MAX)
-		return -E2BIG;
-	if (sys->getsockopt(from, SOL_SOCKET, SO_GET_FILTER, insns, &n) == -1)
-		return -errno;
+	if (n < 0)
+		return n;
 	program.len = (unsigned short)n;
 	return sys->setsockopt(to, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) == -1
 	               ? -errno
 	               : 0;
+}
+
+static bool has_keys(const struct sys *sys, int fd)
+{
+	uint8_t info[AO_INFO_BYTES] = { 0 };
+	socklen_t len = sizeof(info);
+
+	return sys->getsockopt(fd, IPPROTO_TCP, TCP_AO_INFO, info, &len) == 0;
+}
+
+/* -> bytes; 0 as well where the kernel does not tell: before Linux 4.12. Of UDP it is not asked: what
+ * a sendmsg() under way brings is counted there, too. */
+static uint32_t option_memory(const struct sys *sys, int fd)
+{
+	uint32_t info[MEMINFO_OPTION_MEMORY + 1] = { 0 };
+	int type = 0;
+	socklen_t len = sizeof(type);
+
+	if (sys->getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == -1 || type != SOCK_STREAM)
+		return 0;
+	len = sizeof(info);
+	if (sys->getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &len) == -1 || len < sizeof(info))
+		return 0;
+	return info[MEMINFO_OPTION_MEMORY];
 }
 
 /* -> false: this kernel does not know the option, or not for such a socket. */
@@ -223,6 +294,12 @@ static bool is_same(const struct sys *sys, int from, int to, const struct option
 	uint8_t want[VALUE_MAX], is[VALUE_MAX];
 	socklen_t want_len, is_len;
 
+	if (o->kind == FILTER)
+		return is_same_filter(sys, from, to);
+	if (o->kind == KEYS)
+		return has_keys(sys, from) == has_keys(sys, to);
+	if (o->kind == MEMORY)
+		return option_memory(sys, from) == option_memory(sys, to);
 	if (!get(sys, from, o, want, &want_len))
 		return true;
 	return get(sys, to, o, is, &is_len) && is_len == want_len && memcmp(is, want, want_len) == 0;
@@ -234,6 +311,10 @@ static int copy(const struct sys *sys, int from, int to, const struct option *o)
 	socklen_t len;
 	int doubled;
 
+	if (o->kind == FILTER)
+		return copy_filter(sys, from, to);
+	if (o->kind == KEYS || o->kind == MEMORY)
+		return -EOPNOTSUPP;
 	if (!get(sys, from, o, value, &len))
 		return 0;
 	if (o->kind == HALF) {
@@ -250,15 +331,13 @@ int sockopt_copy(const struct sys *sys, int from, int to, char ret_name[SOCKOPT_
 	int r = 0;
 
 	for (; o < end && r == 0; o++) {
-		if (o->kind == FILTER)
-			r = copy_filter(sys, from, to);
-		else if (!is_same(sys, from, to, o))
+		if (!is_same(sys, from, to, o))
 			r = copy(sys, from, to, o);
 		if (r < 0)
 			(void)snprintf(ret_name, SOCKOPT_NAME_MAX, "%s", o->text);
 	}
 	for (o = options; o < end && r == 0; o++) /* one option may change another, or be cut */
-		if (o->kind != FILTER && !is_same(sys, from, to, o)) {
+		if (!is_same(sys, from, to, o)) {
 			(void)snprintf(ret_name, SOCKOPT_NAME_MAX, "%s", o->text);
 			r = -EOPNOTSUPP;
 		}
@@ -268,7 +347,7 @@ int sockopt_copy(const struct sys *sys, int from, int to, char ret_name[SOCKOPT_
 bool sockopt_differs(const struct sys *sys, int one, int other, char ret_name[SOCKOPT_NAME_MAX])
 {
 	for (const struct option *o = options; o < options + sizeof(options) / sizeof(options[0]); o++)
-		if (o->kind != FILTER && !is_same(sys, one, other, o)) {
+		if (!is_same(sys, one, other, o)) {
 			(void)snprintf(ret_name, SOCKOPT_NAME_MAX, "%s", o->text);
 			return true;
 		}

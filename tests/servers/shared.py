@@ -176,11 +176,14 @@ def udp_copies_have_one_socket():
 
 
 SHUTS_DOWN = f"""
-import os, socket, sys
+import os, socket, struct, sys
 s = socket.socket()
 s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 if os.environ["SOCKSHARD_SLOT"] == "1" and "odd" in sys.argv:
     s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+if os.environ["SOCKSHARD_SLOT"] == "1" and "key" in sys.argv:  # for 127.0.0.9, tcp(7)
+    peer = struct.pack("=H2x4s", socket.AF_INET, socket.inet_aton("127.0.0.9")).ljust(128, b"\\0")
+    s.setsockopt(socket.IPPROTO_TCP, 14, peer + struct.pack("=BBHi80s", 0, 0, 6, 0, b"secret"))
 s.bind(("127.0.0.1", {PORT}))
 s.listen(64)
 while True:
@@ -213,15 +216,18 @@ def a_copy_that_shuts_its_listener_down_ends_nobody_elses():
     stop(launcher, PORT)
 
 
-@test(60, ALL)
-def options_that_differ_are_said():
+def difference_is_said(habit, words):
     script = write(os.path.join(folder(), "server.py"), SHUTS_DOWN)
     with_log = {"SOCKSHARD_LOG": "warn:" + os.path.join(folder(), "log")}
-    launcher = shared(need("python3"), script, "odd", n=2, env=with_log)
+    launcher = shared(need("python3"), script, habit, n=2, env=with_log)
     with open(with_log["SOCKSHARD_LOG"].partition(":")[2]) as file:
         said = file.read()
-    check(re.search(r"SO_KEEPALIVE", said), "nothing about SO_KEEPALIVE:", said)
+    check(f"has another {words}" in said, f"nothing about {words}:", said)
     stop(launcher, PORT)
+
+
+test(60, ALL, "options_that_differ_are_said")(lambda: difference_is_said("odd", "SO_KEEPALIVE"))
+test(60, ALL, "a_key_that_the_socket_of_all_lacks_is_said")(lambda: difference_is_said("key", "TCP_MD5SIG"))
 
 
 main()

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -175,6 +176,94 @@ static void one_buffer_may_be_fixed_and_the_other_not(void **state)
 	close(fds[1]);
 }
 
+static void set_md5_key(int fd)
+{
+	struct tcp_md5sig sig = { .tcpm_keylen = 6, .tcpm_key = "secret" };
+	struct sockaddr_in peer = { .sin_family = AF_INET };
+
+	peer.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	memcpy(&sig.tcpm_addr, &peer, sizeof(peer));
+	assert_return_code(setsockopt(fd, IPPROTO_TCP, TCP_MD5SIG, &sig, sizeof(sig)), errno);
+}
+
+static void a_key_for_signatures_is_named_whatever_else_was_copied(void **state)
+{
+	struct sock_filter pass = BPF_STMT(BPF_RET | BPF_K, 0xffffffff);
+	struct sock_fprog filter = { .len = 1, .filter = &pass };
+	int fds[2];
+
+	(void)state;
+	assert_true(pair(AF_INET, fds));
+	assert_return_code(
+	        setsockopt(fds[0], SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)), errno);
+	set_md5_key(fds[0]);
+	assert_int_equal(sockopt_copy(sys_get(), fds[0], fds[1], name), -EOPNOTSUPP);
+	assert_string_equal(name, "TCP_MD5SIG (or BPF storage)");
+	memset(name, 0, sizeof(name));
+	assert_true(sockopt_differs(sys_get(), fds[1], fds[0], name));
+	assert_string_equal(name, "TCP_MD5SIG (or BPF storage)");
+	set_md5_key(fds[1]);
+	assert_false(sockopt_differs(sys_get(), fds[1], fds[0], name));
+	close(fds[0]);
+	close(fds[1]);
+}
+
+/* As a kernel with CONFIG_TCP_AO answers; this one may be without. */
+static int keyed_fd;
+
+static int tell_ao(int fd, int level, int option, void *value, socklen_t *len)
+{
+	if (level == IPPROTO_TCP && option == 40) { /* TCP_AO_INFO */
+		errno = ENOENT;
+		return fd == keyed_fd ? 0 : -1;
+	}
+	return getsockopt(fd, level, option, value, len);
+}
+
+static void authentication_keys_are_named(void **state)
+{
+	struct sys sys = *sys_get();
+	int fds[2];
+
+	(void)state;
+	sys.getsockopt = tell_ao;
+	assert_true(pair(AF_INET, fds));
+	keyed_fd = -1;
+	assert_int_equal(sockopt_copy(&sys, fds[0], fds[1], name), 0);
+	keyed_fd = fds[0];
+	assert_int_equal(sockopt_copy(&sys, fds[0], fds[1], name), -EOPNOTSUPP);
+	assert_string_equal(name, "TCP_AO_ADD_KEY");
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void what_takes_memory_and_can_be_copied_is(void **state)
+{
+	uint8_t padding[8] = { 0, 0, 1, 4 }; /* a hop-by-hop header: one PadN of 6 bytes */
+	struct sock_filter code[2] = { BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0),
+		                       BPF_STMT(BPF_RET | BPF_A, 0) };
+	struct sock_fprog filter = { .len = 2, .filter = code };
+	int fds[2], on = 1;
+
+	(void)state;
+	if (!pair(AF_INET6, fds))
+		skip();
+	assert_return_code(
+	        setsockopt(fds[0], SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)), errno);
+	assert_return_code(setsockopt(fds[0], IPPROTO_IPV6, IPV6_2292PKTINFO, &on, sizeof(on)), errno);
+	(void)setsockopt(fds[0], IPPROTO_IPV6, IPV6_HOPOPTS, padding, sizeof(padding)); /* if allowed */
+	assert_true(sockopt_differs(sys_get(), fds[0], fds[1], name));
+	assert_int_equal(sockopt_copy(sys_get(), fds[0], fds[1], name), 0);
+	assert_false(sockopt_differs(sys_get(), fds[0], fds[1], name));
+	code[1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 64);
+	assert_return_code(
+	        setsockopt(fds[0], SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)), errno);
+	assert_true(sockopt_differs(sys_get(), fds[0], fds[1], name));
+	assert_string_equal(name, "SO_ATTACH_FILTER");
+	close(fds[0]);
+	close(fds[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -184,6 +273,9 @@ int main(void)
 		cmocka_unit_test(two_fresh_sockets_need_no_setting),
 		cmocka_unit_test(an_option_that_cannot_be_set_is_named),
 		cmocka_unit_test(one_buffer_may_be_fixed_and_the_other_not),
+		cmocka_unit_test(a_key_for_signatures_is_named_whatever_else_was_copied),
+		cmocka_unit_test(authentication_keys_are_named),
+		cmocka_unit_test(what_takes_memory_and_can_be_copied_is),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
