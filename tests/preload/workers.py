@@ -5,6 +5,7 @@ finds open: one listening socket for each process that accepts, or one line that
 import collections
 import os
 import re
+import select
 import signal
 import socket
 import struct
@@ -383,7 +384,7 @@ def a_worker_killed_while_it_claims_leaves_nothing_behind():
     all_answer(children(server.pid))
 
 
-@test(60, BOTH)
+@test(90, BOTH)
 def registrations_move_with_the_listener_once_the_keeper_answers():
     server = prefork("epoll", "count")
     own_sockets(server, children(server.pid))
@@ -395,10 +396,15 @@ def registrations_move_with_the_listener_once_the_keeper_answers():
     clients = []
 
     def moved():
+        """A worker asks anew when it accepts, so that clients have to come, and not to stay."""
         clients.append(socket.create_connection(("127.0.0.1", PORT), 20))
+        for client in select.select(clients, [], [], 0)[0]:
+            check(client.recv(100), "a client was not served")
+            clients.remove(client)
+            client.close()
         return each_has_its_own(pids)
 
-    until(40, "sockets for all", moved, 0.1)
+    until(60, "sockets for all", moved, 0.1)
     for client in clients:
         check(client.recv(100), "a client was not served")
         client.close()
