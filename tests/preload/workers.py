@@ -120,6 +120,9 @@ def native(how, option=None):
 def workers_have_their_own(how, option=None, **more):
     native(how, option)
     server = prefork(how, option, **more)
+    # by that call alone: a client would make them accept
+    until(20, "a socket for each before the first client",
+          lambda: each_has_its_own(children(server.pid)))
     own_sockets(server, children(server.pid))
     return server
 
@@ -128,7 +131,7 @@ for call_name in ("accept", "poll", "select", "epoll"):
     test(60, BOTH, f"each_worker_has_a_socket_by_its_first_{call_name}")(
         lambda how=call_name: workers_have_their_own(how)
     )
-for call_name in ("ppoll", "poll_chk", "ppoll_chk", "pselect", "epoll_pwait", "epoll_pwait2"):
+for call_name in ("accept4", "ppoll", "poll_chk", "ppoll_chk", "pselect", "epoll_pwait", "epoll_pwait2"):
     test(60, "plain", f"each_worker_has_a_socket_by_its_first_{call_name}")(
         lambda how=call_name: workers_have_their_own(how)
     )
