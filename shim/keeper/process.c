@@ -90,8 +90,7 @@ uint64_t process_started(uint32_t pid)
 	return started;
 }
 
-/* 0: not known, or of another pid namespace */
-static uint32_t parent_of(uint32_t pid)
+uint32_t process_parent(uint32_t pid)
 {
 	char path[32], text[1024];
 	uint32_t parent;
@@ -106,12 +105,12 @@ static uint32_t parent_of(uint32_t pid)
 
 bool process_may_descend(uint32_t pid, uint32_t from)
 {
-	uint32_t parent = parent_of(pid);
+	uint32_t parent = process_parent(pid);
 
 	if (parent <= 1)
 		return true;
 	for (int depth = 0; depth < 64 && pid != from && pid > 1; depth++)
-		pid = parent_of(pid);
+		pid = process_parent(pid);
 	return pid > 1;
 }
 

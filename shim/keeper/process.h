@@ -15,6 +15,9 @@ bool process_exiting(uint32_t pid);
 /** process_started - in clock ticks since boot: tells it from a later one of its pid; 0: gone */
 uint64_t process_started(uint32_t pid);
 
+/** process_parent - its parent now; 0: not known, or of another pid namespace */
+uint32_t process_parent(uint32_t pid);
+
 /** process_may_descend - can this process come from that one by forks: false when it was seen that it
  * cannot. One whose own parent has ended may come from anywhere */
 bool process_may_descend(uint32_t pid, uint32_t from);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "claim.h"
 #include "group.h"
@@ -29,6 +30,28 @@ static int send_packet(struct keeper *k, const struct conn *c, struct wire_packe
 	return -ETIMEDOUT;
 }
 
+/* Whose worker its owner is; 0: nobody's. Who bound the socket may have ended since (a daemon), or be
+ * the master before this one (a new binary); and a parent may be one that only took in an orphan, or
+ * a shell: a master has the preload, and that of the process that joined has the socket too. */
+static uint32_t master_of(const struct keeper *k, const struct member *m)
+{
+	bool joined = m->binder == m->pid;
+	uint32_t parent;
+	struct stat st;
+
+	if (m->pid == 0)
+		return process_exiting(m->binder) ? 0 : m->binder;
+	if (joined && group_supervised(k, m->group, m->slot))
+		return 0;
+	parent = process_parent(m->pid);
+	if (parent > 1 && parent != m->binder && process_maps_library(parent) &&
+	    (!joined || (fstat(m->fd, &st) == 0 && process_holds(parent, st.st_ino) == 1)))
+		return parent;
+	if (joined || process_exiting(m->binder) || !process_may_descend(m->pid, m->binder))
+		return 0;
+	return m->binder;
+}
+
 static int send_slot(struct keeper *k, const struct conn *c, struct member *m, uint32_t seq)
 {
 	const struct group *g = &k->groups[m->group];
@@ -48,7 +71,7 @@ static int send_slot(struct keeper *k, const struct conn *c, struct member *m, u
 	s->supervised = group_supervised(k, m->group, m->slot);
 	s->accepted = stat->accepted + member_accepted(m);
 	s->given = stat->given;
-	s->parent = m->binder != m->pid ? m->binder : 0;
+	s->parent = master_of(k, m);
 	s->owners = claim_owners(k, (int)(m - k->members));
 	return send_packet(k, c, &p, seq);
 }

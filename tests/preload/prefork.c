@@ -1,5 +1,5 @@
 /* Binds once and forks workers that serve.  prefork PORT HOW [WORKERS [OPTION]]
- *   HOW     accept, poll, ppoll, poll_chk, ppoll_chk, select, pselect, epoll, epoll_pwait,
+ *   HOW     accept, accept4, poll, ppoll, poll_chk, ppoll_chk, select, pselect, epoll, epoll_pwait,
  *           epoll_pwait2: what a worker calls first
  *   OPTION  parent: the parent serves too; later: once it gets SIGUSR1; threads: 8 threads in each
  *           worker; lock: a record lock around each accept; epoll: the listener is registered in the
@@ -113,7 +113,8 @@ static void *serve(void *arg)
 		} else if (epfd >= 0) {
 			wait_by_epoll(epfd);
 		}
-		fd = accept(listener, NULL, NULL);
+		fd = strcmp(how, "accept4") == 0 ? accept4(listener, NULL, NULL, SOCK_CLOEXEC)
+						 : accept(listener, NULL, NULL);
 		lock(F_UNLCK);
 		if (fd >= 0 && is("count"))
 			dprintf(fd, "%d %d %d\n", (int)getpid(), returns, ++accepted);
@@ -222,7 +223,7 @@ int main(int argc, char **argv)
 		execute(argv, port);
 	if (is("environ"))
 		overwrite_environment();
-	if (strcmp(how, "accept") != 0)
+	if (strncmp(how, "accept", 6) != 0)
 		fcntl(listener, F_SETFL, O_RDWR | O_NONBLOCK);
 	if (is("epoll"))
 		shared_epoll = epoll_of_listener();

@@ -123,6 +123,9 @@ def native(how, option=None):
 def workers_have_their_own(how, option=None, **more):
     native(how, option)
     server = prefork(how, option, **more)
+    # by that call alone: a client would make them accept
+    until(20, "a socket for each before the first client",
+          lambda: each_has_its_own(children(server.pid)))
     own_sockets(server, children(server.pid))
     return server
 
@@ -131,7 +134,7 @@ for call_name in ("accept", "poll", "select", "epoll"):
     test(60, BOTH, f"each_worker_has_a_socket_by_its_first_{call_name}")(
         lambda how=call_name: workers_have_their_own(how)
     )
-for call_name in ("ppoll", "poll_chk", "ppoll_chk", "pselect", "epoll_pwait", "epoll_pwait2"):
+for call_name in ("accept4", "ppoll", "poll_chk", "ppoll_chk", "pselect", "epoll_pwait", "epoll_pwait2"):
     test(60, "plain", f"each_worker_has_a_socket_by_its_first_{call_name}")(
         lambda how=call_name: workers_have_their_own(how)
     )
@@ -416,6 +419,38 @@ def registrations_move_with_the_listener_once_the_keeper_answers():
     check(set(counts) == set(pids), counts)
     for returns, accepted in counts.values():
         check(returns < accepted + 50, "empty wake-ups:", counts)
+
+
+def registrations(output, word):
+    """pid -> what the kernel lists of its epoll instances: (instance, number, events, data) -> inode"""
+    found = {}
+    for line in re.findall(rf"^{word} (.*)$", output, re.M):
+        pid, _, instance, _, number, events, data, _, inode = line.split()
+        found.setdefault(int(pid), {})[instance, number, events, data] = int(inode)
+    return found
+
+
+@test(60, BOTH)
+def registrations_of_all_kinds_move_as_they_were():
+    """Two epoll instances, three numbers, each of edge-triggered, one-shot, exclusive, level, unarmed."""
+    server = preloaded(helper("preload/registered"), PORT, 2, env=INFO)
+    until(20, "two workers", lambda: len(re.findall("^flags", server.output(), re.M)) == 2)
+    was, is_now = registrations(server.output(), "was"), registrations(server.output(), "is")
+    check(len(was) == 2 and all(len(kinds) == 5 for kinds in was.values()), server.output())
+    for line in re.findall("^flags (.*)$", server.output(), re.M):
+        pid, *flags, one, two, three = (int(word) for word in line.split())
+        check(was[pid].keys() == is_now[pid].keys(), server.output())
+        check(set(is_now[pid].values()) == {one} == {two} == {three}, "another socket:", server.output())
+        check(flags == [0, 1, 0, os.O_NONBLOCK], "flags:", flags)
+    moved = [pid for pid in was if was[pid] != is_now[pid]]
+    check(len(moved) == 1 and each_has_its_own(children(server.pid)), server.output())
+    seen = {}
+    while min(seen.values(), default=0) < 3 or len(seen) < 2:
+        pid, edge, once, level, exclusive, unarmed, left = map(int, tcp(PORT, ending=b"\n").split())
+        seen[pid] = seen.get(pid, 0) + 1
+        check((edge, once, unarmed, left) == (1, int(seen[pid] == 1), 0, 0),
+              edge, once, unarmed, left, server.output())
+        check(level > 20 and exclusive > 20, level, exclusive)
 
 
 def end_keeper():

@@ -15,6 +15,7 @@ CONNECTIONS = 20000 if LONG else 6000  # of 4 workers: 1.10 is 4.5 standard devi
 EVEN = 1.10
 BOTH = "plain user"  # short: where the two differ most
 SOME = BOTH if LONG else "plain"
+TIME = 300 if LONG else 120
 
 
 def told(counts):
@@ -65,57 +66,57 @@ def stays_shared(configured, reason):
     server.stop()
 
 
-@test(120, BOTH)
+@test(TIME, BOTH)
 def nginx_workers():
     own_queues(nginx)
 
 
-@test(120, BOTH)
+@test(TIME, BOTH)
 def gunicorn_sync():
     own_queues(gunicorn)
 
 
-@test(120, SOME)
+@test(TIME, SOME)
 def gunicorn_gthread():
     own_queues(gthread)
 
 
-@test(120, SOME)
+@test(TIME, SOME)
 def uwsgi_processes():
     own_queues(uwsgi)
 
 
-@test(120, SOME)
+@test(TIME, SOME)
 def uwsgi_without_a_master():
     own_queues(uwsgi_without_master)
 
 
-@test(120, SOME)
+@test(TIME, SOME)
 def apache_prefork_servers():
     own_queues(apache_prefork)
 
 
-@test(120, BOTH)
+@test(TIME, BOTH)
 def apache_event_servers():
     own_queues(apache_event)
 
 
-@test(120, SOME)
+@test(TIME, SOME)
 def php_fpm_static():
     own_queues(php_fpm)
 
 
-@test(120, SOME)
+@test(TIME, SOME)
 def unicorn_workers():
     own_queues(unicorn)
 
 
-@test(120, SOME)
+@test(TIME, SOME)
 def puma_workers():
     own_queues(puma)
 
 
-@test(120, SOME)
+@test(TIME, SOME)
 def node_cluster_none():
     own_queues(node_cluster)
 
