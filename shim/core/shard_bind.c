@@ -25,6 +25,19 @@ static int real_bind(const struct sys *sys, int fd, const struct sockaddr *addr,
 	return sys->bind(fd, addr, len) == -1 ? -errno : 0;
 }
 
+/* No rule's, and so of no interest as a listener either: nobody is asked about it, and nobody is sent it. */
+static int bind_left_alone(const struct sys *sys, int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int r = real_bind(sys, fd, addr, len);
+
+	if (r == 0) {
+		fdtab_lock();
+		fdtab_tag(fd, FDTAB_FOREIGN);
+		fdtab_unlock();
+	}
+	return r;
+}
+
 static int get_int(const struct sys *sys, int fd, int level, int name)
 {
 	int value = 0;
@@ -278,7 +291,7 @@ static int bind_offset(const struct sys *sys, int fd, const struct sockaddr *sa,
 		len = sizeof(ss);
 	memcpy(&ss, sa, len);
 	*port_of(&ss) = htons((uint16_t)wanted);
-	r = real_bind(sys, fd, (const struct sockaddr *)&ss, len);
+	r = bind_left_alone(sys, fd, (const struct sockaddr *)&ss, len);
 	if (r == -EADDRINUSE)
 		log_error("%s: port %u (%u + slot %u, offset) is in use",
 		          addr_format(a, text, sizeof(text)), wanted, a->port, slot);
@@ -343,8 +356,10 @@ int shard_bind(const struct sys *sys, int fd, const struct sockaddr *sa, socklen
 	init_ensure();
 	if (init.disabled && !init.strict)
 		return real_bind(sys, fd, sa, len);
-	if (!init_is_self() || !shard_examine(sys, fd, sa, len, &a))
+	if (!init_is_self())
 		return real_bind(sys, fd, sa, len);
+	if (!shard_examine(sys, fd, sa, len, &a))
+		return bind_left_alone(sys, fd, sa, len);
 	if (init.disabled)
 		return -EINVAL;
 	rule = policy_match(&init.policy, &a);
@@ -358,7 +373,7 @@ int shard_bind(const struct sys *sys, int fd, const struct sockaddr *sa, socklen
 		}
 	}
 	if (rule->any_port && shard_family_has_accepted())
-		return real_bind(sys, fd, sa, len);
+		return bind_left_alone(sys, fd, sa, len);
 	if (rule->mode == POLICY_OFFSET)
 		return bind_offset(sys, fd, sa, len, &a);
 	s = shard_make(sys, fd, &a);

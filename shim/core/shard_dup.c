@@ -18,11 +18,13 @@
 static void add_number(const struct sys *sys, int fd, int copy)
 {
 	struct shard *s = shard_get(sys, fd);
+	uintptr_t mark;
 
 	fdtab_lock();
 	if (!s) {
-		if (fdtab_peek(fd) == FDTAB_CLAIM)
-			fdtab_tag(copy, FDTAB_CLAIM);
+		mark = fdtab_peek(fd);
+		if (mark == FDTAB_CLAIM || mark == FDTAB_FOREIGN)
+			fdtab_tag(copy, mark);
 		fdtab_unlock();
 		return;
 	}

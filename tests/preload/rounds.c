@@ -1,11 +1,14 @@
-/* Binds, listens and closes 1,000 times, in 8 threads or in one, then counts its descriptors and
- * serves.  rounds PORT THREADS; thread i uses PORT + 1 + i */
+/* Binds, listens and closes 1,000 times, or 200 times in each of several threads, then counts its
+ * descriptors and serves.  rounds PORT THREADS; thread i uses PORT + 1 + i */
 #include <dirent.h>
 #include <pthread.h>
 
 #include "victim.h"
 
-#define ROUNDS 1000
+#define ROUNDS	    1000
+#define ROUNDS_EACH 200
+
+static int times;
 
 static int count_descriptors(void)
 {
@@ -24,7 +27,7 @@ static void *rounds(void *arg)
 {
 	int port = *(int *)arg;
 
-	for (int i = 0; i < ROUNDS; i++)
+	for (int i = 0; i < times; i++)
 		close(victim_listen(port));
 	return NULL;
 }
@@ -35,6 +38,7 @@ int main(int argc, char **argv)
 	int before = count_descriptors(), after, ports[64];
 	pthread_t threads[64];
 
+	times = n > 1 ? ROUNDS_EACH : ROUNDS;
 	for (int i = 0; i < n && i < 64; i++) {
 		ports[i] = port + 1 + i;
 		if (pthread_create(&threads[i], NULL, rounds, &ports[i]) != 0)

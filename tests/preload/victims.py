@@ -306,6 +306,38 @@ def overwrites_its_environment_before_bind():
 simple_test("high_fd", title="listens_on_the_highest_descriptors")
 
 
+LEFT_ALONE = """
+import socket, sys
+def listener(port):
+    s = socket.socket()
+    s.bind(("127.0.0.1", port))
+    s.listen(8)
+    return s
+own, any_port = listener(int(sys.argv[1])), listener(0)
+print("port", any_port.getsockname()[1], flush=True)
+for s in (any_port, own):
+    s.accept()[0].close()
+for _ in range(int(sys.argv[2])):
+    listener(int(sys.argv[1]) + 1).close()
+print("done", flush=True)
+sys.stdin.read()
+"""
+
+
+@test(60, BOTH)
+def listeners_that_no_rule_is_for_are_nobodys_business():
+    """On a port that the system chose, and of who has accepted before: they are free once they are closed."""
+    server = preloaded(need("python3"), "-c", LEFT_ALONE, PORT, 500, stdin=subprocess.PIPE)
+    other = int(server.says(r"^port (\d+)$")[1])
+    until_live(1, PORT)
+    for port in (other, PORT):
+        socket.create_connection(("127.0.0.1", port), 20).close()
+    server.says("^done")
+    check(len(status()["groups"]) == 1, "one is in a group:", status())
+    server.popen.stdin.close()
+    check(server.wait() == 0, server.output())
+
+
 # --- other C libraries and checkers
 
 

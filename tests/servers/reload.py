@@ -246,7 +246,8 @@ def gunicorn_shares_after_hup_ttou_and_ttin():
         settled(server, n)
     counts = server.answered(6000)
     print(f"max/mean {unevenness(counts):.3f}", sorted(counts.values(), reverse=True))
-    check(len(counts) == WORKERS and unevenness(counts) <= 1.10, "shares are not even:", counts, status())
+    # 6 standard deviations of chance
+    check(len(counts) == WORKERS and unevenness(counts) <= 1.14, "shares are not even:", counts, status())
     end(server)
 
 
@@ -272,8 +273,8 @@ def gunicorn_usr2():
 def gunicorn_max_requests():
     def wait(server):
         before = children(master(server))
-        time.sleep(pick(20, 3))
-        check(not before & children(master(server)), "no worker has come to its end")
+        time.sleep(pick(20, 0))
+        until(60, "the end of all workers", lambda: not before & children(master(server)))
 
     none_failed("gunicorn, max_requests 50",
                 lambda port: gunicorn(port, more=["--max-requests", 50]), wait)
@@ -318,16 +319,30 @@ def reload_haproxy(server):
     until_live(2, PORT)
 
 
-@test(180, BOTH)
-def haproxy_hands_its_shards_to_the_next_worker():
-    """It asks for sharing itself, a socket for each of its threads; the next worker's come by SCM_RIGHTS."""
+def reloaded_haproxy():
+    """The server and the result of its load; no server: it had no time to hand over its sockets."""
     server = haproxy(PORT).start(with_us=True)
     until_live(2, PORT)
     with load() as result:
         for _ in range(pick(20, 5)):
             reload_haproxy(server)
     tell(f"haproxy with 2 shards, {pick(20, 5)} reloads", result)
-    check(not failed(result), failed(result), result["failures"][:5], status())
+    if not failed(result) or "Failed to get the sockets" not in server.process.output():
+        return server, result
+    server.stop()
+    return None, result
+
+
+@test(180, BOTH)
+def haproxy_hands_its_shards_to_the_next_worker():
+    """It asks for sharing itself, a socket for each of its threads; the next worker's come by SCM_RIGHTS.
+    Its old worker has 1 s to send them: else it says so and resets what waits, with us and without."""
+    for _ in range(3):
+        server, result = reloaded_haproxy()
+        if server:
+            break
+        print("haproxy's old worker did not send its sockets within 1 s; once more", flush=True)
+    check(server and not failed(result), failed(result), result["failures"][:5], status())
     before = until_live(2, PORT)
     server.answered(1000)
     found = group(PORT)

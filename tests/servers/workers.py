@@ -11,8 +11,8 @@ from forkservers import *
 
 PORT = 8080
 LONG = os.environ.get("CHAOS") == "long"  # 20,000 connections, as published
-CONNECTIONS = 20000 if LONG else 6000  # of 4 workers: 1.10 is 4.5 standard deviations of chance
-EVEN = 1.10
+# Of 4 workers: 6 standard deviations of chance. 1.10 is what is published.
+CONNECTIONS, EVEN = (20000, 1.10) if LONG else (6000, 1.14)
 BOTH = "plain user"  # short: where the two differ most
 SOME = BOTH if LONG else "plain"
 TIME = 300 if LONG else 120

@@ -204,9 +204,11 @@ def stop(launcher, *ports):
 
 
 def refuses(port, host="127.0.0.1"):
-    """Does nobody listen?"""
+    """Does nobody listen? Ends with RST: else a server that ends at the same moment may leave its end of the
+    connection in TIME_WAIT, which is in the way of the next one that does not set SO_REUSEADDR."""
     try:
-        socket.create_connection((host, port), 5).close()
+        with socket.create_connection((host, port), 5) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     except ConnectionRefusedError:
         return True
     except OSError:  # reset: somebody did until now

@@ -475,14 +475,18 @@ static void a_worker_that_comes_again_has_the_slot_of_the_one_that_died(void **s
 static void the_next_worker_has_the_socket_of_one_that_is_gone_and_what_waits_in_it(void **state)
 {
 	struct wire_reserve w = wanted(tcp(), "a");
-	struct opener o = opener_up();
-	struct worker one = worker_of(&o.s.joined, WIRE_WANT_OWN);
-	struct worker two = worker_of(&o.s.joined, WIRE_WANT_OWN), three, four;
-	uint64_t cookie = cookie_of(two.fd);
+	struct opener o;
+	struct worker one, two, three, four;
 	int client[40], waiting = 0, got;
+	uint64_t cookie;
 	struct pollfd p;
 
 	(void)state;
+	w.hold_ms = LONG_MS;
+	o = open_with(&w, NULL);
+	one = worker_of(&o.s.joined, WIRE_WANT_OWN);
+	two = worker_of(&o.s.joined, WIRE_WANT_OWN);
+	cookie = cookie_of(two.fd);
 	for (unsigned i = 0; i < 40; i++)
 		client[i] = client_of(&w.addr);
 	worker_end(&one);
@@ -507,10 +511,9 @@ static void the_next_worker_has_the_socket_of_one_that_is_gone_and_what_waits_in
 	assert_in_range(waiting, 5, 40);
 	for (unsigned i = 0; i < 40; i++)
 		close(client[i]);
-	worker_end(&four);
-	worker_end(&three);
+	worker_close(&four);
+	worker_close(&three);
 	opener_close(&o);
-	await(look().groups == 0);
 }
 
 /* Two workers end on purpose, and one comes. */
