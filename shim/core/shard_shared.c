@@ -43,11 +43,24 @@ int shard_option(const struct sys *sys, int fd, struct shard *s, char *why)
 	return 0;
 }
 
+/* Somebody has begun to listen since we were answered: whoever that is, the keeper knows. */
+static int reserve_again(const struct sys *sys, struct shard *s)
+{
+	int r;
+
+	link_close(sys, s);
+	link_unmap_counter(s);
+	s->counter = &fdtab_uncounted;
+	r = link_open(sys, s, false);
+	return r < 0 ? r : link_reserve(sys, s, false);
+}
+
 int shard_bind_named(const struct sys *sys, int fd, struct shard *s)
 {
 	int v6only = s->addr.v6only;
 
-	if (s->mode != WIRE_MODE_SHARED || s->state != SHARD_BOUND || !s->listened)
+	if (s->mode != WIRE_MODE_SHARED || s->state != SHARD_BOUND ||
+	    (!s->listened && (reserve_again(sys, s) < 0 || !s->listened)))
 		return -EADDRINUSE;
 	if (s->addr.family == AF_INET6) /* as the real one leaves it (__inet6_bind) */
 		(void)sys->setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only));
