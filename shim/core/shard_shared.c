@@ -84,7 +84,7 @@ int shard_getsockname(const struct sys *sys, int fd, struct sockaddr *addr, sock
 	struct sockaddr_storage ss;
 	int r = sys->getsockname(fd, addr, len) == -1 ? -errno : 0;
 
-	if (r == 0 && s && s->unbound) {
+	if (r == 0 && len && s && s->unbound) {
 		all = name_of(s, &ss);
 		memcpy(addr, &ss, room < all ? room : all);
 		*len = all;
