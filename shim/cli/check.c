@@ -60,6 +60,8 @@ static int take(struct options *o, int id, void *to)
 	}
 }
 
+static const char no_keeper[] = "the system cannot tell sockets apart (SO_COOKIE, Linux 4.12)";
+
 static void line(bool works, const char *what, const char *why)
 {
 	printf("  %-3s  %s%s%s\n", works ? "yes" : "no", what, why[0] ? ": " : "", why);
@@ -117,12 +119,20 @@ static void show_system(const struct os *os, const struct os_probe *probe)
 		line(works, capabilities[i].what,
 		     works    ? ""
 		     : !built ? "not on this system"
-			      : probe->why);
+		     : capabilities[i].bit == OS_KEEPER ? no_keeper
+							: probe->why);
 	}
 	printf("  note of 60 connections to three listeners the system alone gave %u, %u and %u\n",
 	       probe->shares[0], probe->shares[1], probe->shares[2]);
 	if (strcmp(os->name, "Linux") == 0)
 		show_migration();
+}
+
+static const char *shared_impossible(const struct os *os, const struct os_probe *probe)
+{
+	if ((os->caps & OS_KEEPER) == 0)
+		return "it needs the keeper, which runs on Linux only";
+	return (probe->caps & OS_KEEPER) != 0 ? NULL : no_keeper;
 }
 
 /* Is what a rule asks for possible: NULL, or why not. */
@@ -133,6 +143,8 @@ static const char *impossible(const struct policy_rule *rule, const struct os *o
 
 	if (rule->mode == POLICY_OFF || rule->mode == POLICY_OFFSET)
 		return NULL;
+	if (rule->mode == POLICY_SHARED)
+		return shared_impossible(os, probe);
 	if (rule->mode == POLICY_HANDOVER && (os->caps & OS_STEER) == 0)
 		return "not on this system: it has no way to steer";
 	if (rule->mode == POLICY_HANDOVER && (probe->caps & OS_STEER) == 0)
@@ -146,6 +158,18 @@ static const char *impossible(const struct policy_rule *rule, const struct os *o
 	if (rule->family == AF_INET6 && (probe->caps & OS_BALANCE_IPV6) == 0)
 		return why;
 	return NULL;
+}
+
+/* Of a rule that asks for a queue for each copy, which is impossible. */
+static void show_way_out(const struct policy_rule *rule, const struct os *os,
+			 const struct os_probe *probe)
+{
+	char text[100];
+
+	if (rule->mode == POLICY_BALANCE && shared_impossible(os, probe) == NULL)
+		printf("       one queue for all copies works here, and needs nothing of that: "
+		       "%s=shared\n",
+		       policy_written(rule, text, sizeof(text)));
 }
 
 /* What `run` would refuse, and what only the servers' own bind can tell. */
@@ -182,6 +206,8 @@ static bool show_rules(const struct policy *policy, const char *source, const st
 
 		line(why == NULL, policy_describe(&policy->rules[i], text, sizeof(text)),
 		     why != NULL ? why : "");
+		if (why != NULL)
+			show_way_out(&policy->rules[i], os, probe);
 		works = works && why == NULL;
 		if (policy->rules[i].mode == POLICY_OFFSET)
 			show_offset(policy, i);

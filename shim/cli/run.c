@@ -1,12 +1,14 @@
 /* `sockshard run`: checks everything before anything is started, then hands over to
  * run_supervise(). */
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "../os/os.h"
 #include "../policy/policy.h"
 #include "../util/log.h"
 #include "cli.h"
@@ -39,7 +41,44 @@ static bool shares(const struct policy *policy)
 	return false;
 }
 
-static int check_policy(struct run *r)
+static bool is_refused(const struct policy_rule *rule, uint8_t proto, char why[OS_WHY_MAX])
+{
+	struct addr a = {.proto = proto, .family = AF_INET, .port = rule->port_first};
+
+	if (rule->family == AF_INET6) {
+		a.family = AF_INET6;
+		a.v6only = 1;
+	}
+	return os_try(sys_get(), os_get(), &a, why) < 0;
+}
+
+/* What each copy would say when it binds, said once and before: the first rule that this system
+ * refuses. One copy has nobody to share with. */
+static int check_system(const struct run *r, const struct policy *policy)
+{
+	char why[OS_WHY_MAX], place[40], text[100];
+
+	for (size_t i = 0; i < policy->n && (r->n > 1 || r->variables.strict); i++) {
+		const struct policy_rule *rule = &policy->rules[i];
+		bool balances = rule->mode == POLICY_BALANCE;
+
+		if (!balances && rule->mode != POLICY_HANDOVER)
+			continue;
+		if (!((rule->protos & POLICY_TCP) && is_refused(rule, IPPROTO_TCP, why)) &&
+		    !((rule->protos & POLICY_UDP) && is_refused(rule, IPPROTO_UDP, why)))
+			continue;
+		policy_place(rule, place, sizeof(place));
+		policy_written(rule, text, sizeof(text));
+		cli_say("run: policy, %s: %s=%s: %s", place, text, policy_mode_name(rule->mode),
+			why);
+		if (balances && (os_get()->caps & OS_KEEPER))
+			cli_say("run: one queue for all copies does without it: %s=shared", text);
+		return r->variables.strict ? CLI_UNAVAILABLE : 0;
+	}
+	return 0;
+}
+
+static int check_policy(struct run *r, bool again)
 {
 	const char *source = r->options.policy != NULL ? "-p" : "SOCKSHARD_POLICY";
 	struct policy_error error;
@@ -62,7 +101,7 @@ static int check_policy(struct run *r)
 		cli_say("%s: %s: %s", source, r->policy, strerror(-result));
 		return CLI_USAGE;
 	}
-	return 0;
+	return again ? 0 : check_system(r, &policy);
 }
 
 /* The command and the library, and whether one goes with the other. */
@@ -162,7 +201,7 @@ static int supervise(struct run *r)
 	run_signals_block(r);
 	status = find_keeper(r);
 	if (status == 0 && r->first > 0) /* another launcher has the slots before */
-		status = check_policy(r);
+		status = check_policy(r, true);
 	if (status == 0)
 		status = open_outputs(r);
 	if (status == 0)
@@ -194,7 +233,7 @@ int cli_run(int argc, char **argv)
 	r.n = (unsigned)(r.options.copies != 0 ? r.options.copies : cpus_auto());
 	if (r.n > RUN_COPIES_MAX)
 		r.n = RUN_COPIES_MAX;
-	status = check_policy(&r);
+	status = check_policy(&r, false);
 	if (status == 0)
 		status = check_command(&r);
 	if (status != 0)

@@ -63,6 +63,8 @@ static void group(FILE *to, const struct status_group *g)
 		!by_key ? "" : policy_key_name((enum policy_key)g->head.key));
 	if (g->head.steered)
 		fprintf(to, "%" PRIu32 " buckets", g->head.buckets);
+	else if (g->head.mode == WIRE_MODE_SHARED)
+		fputs("one queue", to);
 	else
 		fprintf(to, "not steered: %s", g->head.why[0] ? g->head.why : "no reason given");
 	fprintf(to, "  %" PRIu64 " lost\n", g->head.lost);

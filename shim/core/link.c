@@ -208,6 +208,7 @@ int link_reserve(const struct sys *sys, struct shard *s, bool rejoins)
 			usleep(RESERVE_WAIT_US);
 			continue;
 		}
+		s->listened = r == 0 && q.body.reserve.listened == 1;
 		if (r < 0)
 			wire_close_fds(sys, &q);
 		else

@@ -44,6 +44,9 @@ struct shard {
 	bool had_addr;        /* and SO_REUSEADDR */
 	bool own_program;     /* the server attached a program */
 	bool shared;          /* mode shared: the socket is everybody's */
+	bool listened;        /* that one was there when the address was reserved */
+	bool alone;           /* mode shared, where the system's option cannot be had */
+	bool unbound;         /* bound in name only: the socket of all has the address */
 	struct keeper_client keeper; /* fd -1: none */
 	uint32_t keeper_uid;         /* whose keeper it is: a worker may change its own uid */
 	uint64_t keeper_cookie;      /* proves that keeper.fd is still ours */
@@ -67,6 +70,7 @@ int shard_dup(const struct sys *sys, int fd);
 int shard_dup2(const struct sys *sys, int fd, int fd2);
 int shard_dup3(const struct sys *sys, int fd, int fd2, int flags);
 int shard_fcntl_dup(const struct sys *sys, int fd, int cmd, int from);
+int shard_getsockname(const struct sys *sys, int fd, struct sockaddr *addr, socklen_t *len);
 int shard_setsockopt(const struct sys *sys, int fd, int level, int name, const void *value,
                      socklen_t len);
 

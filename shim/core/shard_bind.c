@@ -238,6 +238,8 @@ static int bind_shared(const struct sys *sys, int fd, const struct sockaddr *sa,
 			return 0;
 	}
 	r = real_bind(sys, fd, sa, len);
+	if (r == -EADDRINUSE && s->addr.proto == IPPROTO_TCP)
+		r = shard_bind_named(sys, fd, s);
 	if (r == 0 && s->addr.proto == IPPROTO_TCP && os_get()->listen_in_bind &&
 	    sys->listen(fd, SOMAXCONN) == -1)
 		r = -errno;
@@ -298,40 +300,67 @@ static int bind_offset(const struct sys *sys, int fd, const struct sockaddr *sa,
 	return r;
 }
 
+/* From what is known of the system alone: 0; -EOPNOTSUPP or -ENOTSUP and why. */
+static int refuse(const struct os *os, const struct addr *a, enum policy_mode mode, char *why)
+{
+	int r;
+
+	if (mode == POLICY_SHARED) { /* one socket: nothing to balance */
+		if (os->caps & OS_KEEPER)
+			return 0;
+		(void)snprintf(why, OS_WHY_MAX, "mode shared needs the keeper, which runs on Linux only");
+		return -EOPNOTSUPP;
+	}
+	r = os_refuse(os, a, why);
+	if (r == 0 && mode == POLICY_HANDOVER && !(os->caps & OS_STEER)) {
+		(void)snprintf(why, OS_WHY_MAX, "mode handover needs a system that can steer");
+		r = -EOPNOTSUPP;
+	}
+	return r;
+}
+
+/* The one line about it, then what the server would have without us, unless SOCKSHARD_STRICT=1. */
+static int refused(const struct sys *sys, int fd, const struct sockaddr *sa, socklen_t len,
+                   struct shard *s, int r, const char *why)
+{
+	char text[ADDR_TEXT_MAX], way_out[80] = "";
+
+	if (r == -ENOTSUP && s->mode == WIRE_MODE_BALANCE && s->state != SHARD_PLAIN &&
+	    (os_get()->caps & OS_KEEPER))
+		(void)snprintf(way_out, sizeof(way_out),
+		               "; for one queue for all, which does without it, the policy %s/%u=shared",
+		               s->addr.proto == IPPROTO_TCP ? "tcp" : "udp", s->addr.port);
+	log_warn("%s is not shared: %s%s%s", addr_format(&s->addr, text, sizeof(text)),
+	         why[0] ? why : strerror(-r), way_out,
+	         init.strict ? "; bind fails (SOCKSHARD_STRICT=1)" : "");
+	os_get()->unshare(sys, fd, &s->addr, s->had_port, s->had_addr);
+	shard_discard(sys, s);
+	return init.strict ? -EOPNOTSUPP : real_bind(sys, fd, sa, len);
+}
+
 static int share_and_bind(const struct sys *sys, int fd, const struct sockaddr *sa, socklen_t len,
                           struct shard *s, const struct policy_rule *rule)
 {
 	const struct os *os = os_get();
-	char why[OS_WHY_MAX], text[ADDR_TEXT_MAX];
-	bool alone = rule->mode == POLICY_SHARED; /* one socket: nothing to balance */
-	int r = alone ? 0 : os_refuse(os, &s->addr, why);
+	char why[OS_WHY_MAX] = "";
+	int r = refuse(os, &s->addr, rule->mode, why);
 
-	if (alone && !(os->caps & OS_KEEPER)) {
-		(void)snprintf(why, sizeof(why), "mode shared needs the keeper, which runs on Linux only");
-		r = -EOPNOTSUPP;
-	}
-	if (r == 0 && rule->mode == POLICY_HANDOVER && !(os->caps & OS_STEER)) {
-		(void)snprintf(why, sizeof(why), "mode handover needs a system that can steer");
-		r = -EOPNOTSUPP;
-	}
 	s->mode = rule->mode;
 	s->key = rule->key;
 	s->hold_ms = (uint32_t)(rule->hold_ms >= 0 ? rule->hold_ms : POLICY_HOLD_MS);
 	s->stuck_ms = (uint32_t)(rule->stuck_ms >= 0 ? rule->stuck_ms : POLICY_STUCK_MS);
-	if (r == 0)
-		r = prepare(sys, s);
-	else
-		goto refused;
+	if (r < 0)
+		return refused(sys, fd, sa, len, s, r, why);
+	r = prepare(sys, s);
 	if (r < 0) {
 		shard_discard(sys, s);
 		return r;
 	}
 	if (r == 1)
 		s->state = SHARD_PLAIN;
-	why[0] = '\0';
-	r = os->share(sys, fd, &s->addr, why);
+	r = shard_option(sys, fd, s, why);
 	if (r < 0)
-		goto refused;
+		return refused(sys, fd, sa, len, s, r, why);
 	r = bind_shared(sys, fd, sa, len, s);
 	if (r == 0) {
 		publish(sys, fd, s);
@@ -340,11 +369,6 @@ static int share_and_bind(const struct sys *sys, int fd, const struct sockaddr *
 	os->unshare(sys, fd, &s->addr, s->had_port, s->had_addr);
 	shard_discard(sys, s);
 	return r;
-refused:
-	log_warn("%s is not shared: %s", addr_format(&s->addr, text, sizeof(text)),
-	         why[0] ? why : strerror(-r));
-	shard_discard(sys, s);
-	return init.strict ? -EOPNOTSUPP : real_bind(sys, fd, sa, len);
 }
 
 int shard_bind(const struct sys *sys, int fd, const struct sockaddr *sa, socklen_t len)

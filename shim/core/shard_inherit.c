@@ -115,7 +115,7 @@ static int join(const struct sys *sys, struct shard *s, int fd, const struct pol
 		strcpy(why, "it was made by another user, and sharing needs the same one");
 		return -EPERM;
 	}
-	r = os->share(sys, fd, &s->addr, why);
+	r = shard_option(sys, fd, s, why);
 	if (r == 0)
 		r = link_open(sys, s, true);
 	if (r == 0)

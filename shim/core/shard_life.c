@@ -157,6 +157,7 @@ static int join(const struct sys *sys, int fd, int backlog, struct shard *s)
 	struct wire_packet p;
 	int r;
 
+	(void)shard_bind_late(sys, fd, s); /* EADDRINUSE: the keeper knows whether by the socket of all */
 	memset(&p, 0, sizeof(p));
 	p.head.type = WIRE_JOIN;
 	p.body.join.addr = s->addr;
@@ -174,6 +175,7 @@ static int join(const struct sys *sys, int fd, int backlog, struct shard *s)
 	s->state = SHARD_JOINED;
 	s->part = SHARD_JOINER;
 	s->shared |= s->mode == WIRE_MODE_SHARED;
+	s->unbound = false;
 	s->owner = getpid();
 	fdtab_lock();
 	fdtab_set_mark(s, (uintptr_t)s->counter | FDTAB_CLAIM);
@@ -195,14 +197,21 @@ int shard_listen(const struct sys *sys, int fd, int backlog)
 	s = init_is_self() ? shard_get(sys, fd) : NULL;
 	if (s && s->state == SHARD_BOUND && s->addr.proto == IPPROTO_TCP) {
 		r = join(sys, fd, backlog, s);
+		if (r == -EADDRINUSE && s->unbound) /* who was in the way went before the keeper looked */
+			r = join(sys, fd, backlog, s);
 		if (link_failed(r)) {
 			log_warn("%s: the keeper does not answer (%s): %s",
 			         addr_format(&s->addr, text, sizeof(text)), strerror(-r),
 			         init.strict ? "listen fails (SOCKSHARD_STRICT=1)"
+			         : s->alone  ? "not shared, the system refuses the option"
 			                     : "shared by the option alone");
 			if (init.strict)
 				goto out;
 			s->state = SHARD_PLAIN;
+			if (shard_bind_late(sys, fd, s) < 0) {
+				r = -EADDRINUSE;
+				goto out;
+			}
 		}
 	}
 	if (link_failed(r))
@@ -215,15 +224,26 @@ out:
 	return r;
 }
 
+/* Mode shared: what is called next is to end this shard alone. Is that all there is to do? A fresh TCP
+ * socket does not listen: yes. UDP goes on with its own, or with none: everybody's is not touched. */
+static bool leave_all(const struct sys *sys, struct shard *s, int *ret_done)
+{
+	int r = shard_unshare(sys, s);
+
+	*ret_done = r;
+	return s->addr.proto == IPPROTO_TCP ? r == 0 : r < 0;
+}
+
 int shard_shutdown(const struct sys *sys, int fd, int how)
 {
 	struct shard *s = init_is_self() ? shard_get(sys, fd) : NULL;
-	int r = -ENOTCONN;
+	int r = -ENOTCONN, done;
 
-	if (s && s->state == SHARD_JOINED && s->shared && how != SHUT_WR && shard_unshare(sys, s) == 0 &&
-	    s->addr.proto == IPPROTO_TCP)
-		r = 0; /* nothing waits for the fresh one, and nothing will */
-	else if (s && s->state == SHARD_JOINED && s->addr.proto == IPPROTO_TCP && how != SHUT_WR) {
+	if (s && s->state == SHARD_JOINED && s->shared && how != SHUT_WR && leave_all(sys, s, &done)) {
+		shard_put(sys, s);
+		return done;
+	}
+	if (s && s->state == SHARD_JOINED && s->addr.proto == IPPROTO_TCP && how != SHUT_WR) {
 		r = link_leave(sys, s, how == SHUT_RD ? WIRE_SHUT_RD : WIRE_SHUT_RDWR);
 		if (!link_failed(r))
 			s->state = SHARD_BOUND;
@@ -245,9 +265,14 @@ int shard_connect(const struct sys *sys, int fd, const struct sockaddr *addr, so
 	if (!s)
 		return sys->connect(fd, addr, len) == -1 ? -errno : 0;
 	if (s->state == SHARD_JOINED && s->shared && (disconnects || s->addr.proto == IPPROTO_UDP) &&
-	    shard_unshare(sys, s) == 0 && s->addr.proto == IPPROTO_TCP) {
+	    leave_all(sys, s, &r)) {
 		shard_put(sys, s);
-		return 0;
+		return r;
+	}
+	r = shard_bind_late(sys, fd, s);
+	if (r < 0) {
+		shard_put(sys, s);
+		return r;
 	}
 	if (s->state == SHARD_JOINED && s->addr.proto == IPPROTO_TCP) {
 		r = disconnects ? link_leave(sys, s, WIRE_DISCONNECT) : -ENOTCONN;

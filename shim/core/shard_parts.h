@@ -43,6 +43,25 @@ int shard_move(const struct sys *sys, struct shard *s, int fd, const struct shar
 int shard_replace(const struct sys *sys, struct shard *s, int fd, const struct shard_watches *watches);
 
 /**
+ * shard_option - what makes a socket that is about to be bound one of several
+ *
+ * In mode shared, with a keeper, it does without where the system refuses: s->alone.
+ * Returns 0; -ENOTSUP and why; -errno.
+ */
+int shard_option(const struct sys *sys, int fd, struct shard *s, char *why);
+
+/**
+ * shard_bind_named - mode shared: the address is the socket of all's, so that this one has its name only
+ *
+ * Where the system lets several sockets have an address, each is bound; else all but the first get
+ * theirs at listen, with that socket. Returns 0; -EADDRINUSE: somebody else has it.
+ */
+int shard_bind_named(const struct sys *sys, int fd, struct shard *s);
+
+/** shard_bind_late - the bind that was put off; 0 when there is none. -errno of bind(2) */
+int shard_bind_late(const struct sys *sys, int fd, struct shard *s);
+
+/**
  * shard_share - mode shared: the answer to JOIN brought the socket of all; it gets our numbers
  *
  * Returns 0; -errno: the keeper knows that we do without it.

@@ -79,7 +79,7 @@ static int prove(struct keeper *k, const struct conn *c, const struct wire_join 
 		return -EBADF;
 	if (k->os->cookie(k->sys, fd, &cookie) < 0 || cookie != join->cookie)
 		return -EBADF;
-	if (k->os->shared(k->sys, fd) != 1)
+	if (k->groups[c->group].mode != WIRE_MODE_SHARED && k->os->shared(k->sys, fd) != 1)
 		return -EBADF;
 	if (a->family == AF_INET6 && addr_is_wildcard(a) && /* else bind(2) decides */
 	    member_int(k, fd, IPPROTO_IPV6, IPV6_V6ONLY) != a->v6only)
@@ -88,7 +88,7 @@ static int prove(struct keeper *k, const struct conn *c, const struct wire_join 
 	    addr_from_sockaddr((struct sockaddr *)&ss, len, &name) < 0)
 		return -EBADF;
 	if (name.port == 0)
-		return 0; /* UDP: not bound yet; TCP: refused by the caller */
+		return 0; /* UDP: not bound yet; TCP: mode shared, or refused by the caller */
 	name.proto = a->proto;
 	name.v6only = a->v6only;
 	name.ifindex = a->ifindex;
@@ -210,9 +210,10 @@ static void replace_suspects(struct keeper *k, int newcomer, const struct conn *
 	}
 }
 
-/* The one socket of a group in mode shared, or NONE. */
-static int held_for_all(const struct keeper *k, int group)
+int member_for_all(const struct keeper *k, int group)
 {
+	if (k->groups[group].mode != WIRE_MODE_SHARED)
+		return NONE;
 	for (int i = 0; i < k->member_top; i++)
 		if (k->members[i].used && k->members[i].group == group &&
 		    k->members[i].state != WIRE_STARTING && k->members[i].state != WIRE_DRAINING)
@@ -272,7 +273,7 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 {
 	struct conn *c = &k->conn[conn];
 	bool tcp = c->want.addr.proto == IPPROTO_TCP;
-	int member, slot, held, r = prove(k, c, join, fd);
+	int held = member_for_all(k, c->group), member, slot, r = prove(k, c, join, fd);
 	struct group *g;
 	struct member *m;
 
@@ -282,13 +283,14 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 		return -EBADF;
 	if (r == 1 && !tcp && conn_is_repeated(k))
 		bound = true; /* by the worker that died of it */
-	if ((r == 0) != (!tcp && !bound))
+	if (tcp && r == 0 && held == NONE) /* what was in its way has gone: it can bind now */
+		return k->groups[c->group].mode == WIRE_MODE_SHARED ? -EADDRINUSE : -EBADF;
+	if (!tcp && (r == 0) == bound)
 		return -EBADF;
 	FAULT(join_proven);
 	slot = group_pick_slot(k, c->group, c, ret_taken);
 	if (slot < 0)
 		return slot;
-	held = k->groups[c->group].mode == WIRE_MODE_SHARED ? held_for_all(k, c->group) : NONE;
 	if (held != NONE) {
 		r = share(k, conn, join, fd, held, (uint32_t)slot);
 		if (r >= 0)

@@ -24,6 +24,9 @@ int member_join(struct keeper *k, int conn, const struct wire_join *join, int fd
 /** member_joined - what follows; once more when a worker died in the middle of it. The member */
 int member_joined(struct keeper *k, int conn);
 
+/** member_for_all - the one socket of a group in mode shared; NONE: not there yet, or another mode */
+int member_for_all(const struct keeper *k, int group);
+
 /** member_is_alone - is it the only one with this socket: in mode shared all of a group have the same */
 bool member_is_alone(const struct keeper *k, int member);
 

@@ -96,6 +96,7 @@ static int on_reserve(struct keeper *k, int conn, struct wire_packet *p)
 		c->state = CONN_RESERVED;
 		r = c->want.addr.proto == IPPROTO_TCP ? page_make(&c->page) : 0;
 		FAULT(reserve_page);
+		p->body.reserve.listened = member_for_all(k, c->group) != NONE;
 	}
 	wire_close_fds(k->sys, p);
 	if (r == 0 && c->page.at) {

@@ -135,7 +135,7 @@ struct wire_reserve {
 	uint32_t rejoins;     /* it listens already: not a new server */
 	uint32_t mode;        /* enum wire_mode */
 	uint32_t own_program; /* rejoins: the server has attached a program of its own */
-	uint32_t zero;
+	uint32_t listened;    /* reply, mode shared: the socket of all is there; request: 0 */
 };
 
 struct wire_join { /* request */

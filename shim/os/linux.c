@@ -44,6 +44,14 @@
 
 #define LINUX_MEMBERS_MAX 32768 /* net/core/sock_reuseport.c, reuseport_grow() */
 
+/* Old kernels, other systems' Linux layers and seccomp profiles each have a word of their own for it.
+ * What is not among them (ENOMEM, EBADF) says nothing about the system. */
+static bool is_refusal(int r)
+{
+	return r == -ENOPROTOOPT || r == -EOPNOTSUPP || r == -EINVAL || r == -EPERM ||
+	       r == -EACCES || r == -ENOSYS;
+}
+
 /* SO_REUSEPORT first: it is the one that can be refused, and then nothing has changed. SO_REUSEADDR
  * on TCP, because connections accepted by an earlier run without us block the port for sockets that
  * have only SO_REUSEPORT. Never on UDP: there it lets the newest socket steal everything. */
@@ -54,10 +62,11 @@ static int linux_share(const struct sys *sys, int fd, const struct addr *addr, c
 	if (r < 0)
 		return r;
 	r = backend_set(sys, fd, SO_REUSEPORT, true);
-	if (r == -ENOPROTOOPT)
-		return backend_why(why, "no SO_REUSEPORT here: Linux 3.9 or newer can balance");
-	if (r == -EOPNOTSUPP)
-		return backend_why(why, "the kernel refuses SO_REUSEPORT on this kind of socket");
+	if (is_refusal(r))
+		return backend_why(why,
+				   "SO_REUSEPORT is refused here (%s): a sandbox, a kernel before"
+				   " 3.9 or another system's Linux layer",
+				   strerror(-r));
 	if (r == 0 && addr->proto == IPPROTO_TCP)
 		r = backend_set(sys, fd, SO_REUSEADDR, true);
 	return r;

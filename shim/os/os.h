@@ -97,6 +97,15 @@ const struct os *os_get(void);
  */
 int os_refuse(const struct os *os, const struct addr *addr, char why[OS_WHY_MAX]);
 
+/**
+ * os_try - does the running system refuse to share an address: asked of a socket that is never bound
+ *
+ * That it does not refuse says nothing of what it does then: os_probe().
+ * Returns 0, also when there is no such socket; -ENOTSUP and why.
+ */
+int os_try(const struct sys *sys, const struct os *os, const struct addr *addr,
+	   char why[OS_WHY_MAX]);
+
 /** What the running kernel does, found on a scratch group on loopback. */
 struct os_probe {
 	unsigned caps;      /* bits of the above that were seen to work */

@@ -15,7 +15,6 @@
 #define PROBE_STEERED	 3 /* connections for each member while a program chooses it */
 #define PROBE_BUDGET_MS	 800
 #define PROBE_ARRIVAL_MS 200
-#define PROBE_ODD	 PROBE_MEMBERS /* more listeners on the port than ours: room for one */
 
 struct probe {
 	const struct sys *sys;
@@ -269,10 +268,10 @@ static int probe_steer(struct probe *p)
 	return r;
 }
 
-/* Does the kernel list our three, and nobody else? */
-static bool probe_lists(const struct probe *p)
+/* Does the kernel list this one, and nobody else? */
+static bool probe_lists(const struct probe *p, uint64_t cookie)
 {
-	struct os_listener found[PROBE_MEMBERS + 1];
+	struct os_listener found[2];
 	int fd, n;
 
 	fd = p->os->listeners_open();
@@ -281,7 +280,31 @@ static bool probe_lists(const struct probe *p)
 	n = p->os->listeners(fd, p->addr.proto, p->addr.port, found,
 			     sizeof(found) / sizeof(found[0]));
 	p->sys->close(fd);
-	return n == PROBE_MEMBERS;
+	return n == 1 && found[0].cookie == cookie;
+}
+
+/* What does not depend on sharing, on an ordinary listener: the keeper tells sockets apart by their
+ * cookies. Nothing is said when it cannot be had: the groups will. */
+static unsigned probe_single(struct probe *p)
+{
+	struct sockaddr_storage ss;
+	const socklen_t len = addr_to_sockaddr(&p->addr, &ss);
+	const int fd = probe_socket(p);
+	unsigned caps = 0;
+	uint64_t cookie;
+
+	if (fd < 0)
+		return 0;
+	if (p->os->cookie(p->sys, fd, &cookie) == 0) {
+		caps |= p->os->caps & OS_KEEPER;
+		if ((p->os->caps & OS_LISTENERS) &&
+		    p->sys->bind(fd, (const struct sockaddr *)&ss, len) == 0 &&
+		    p->sys->listen(fd, 1) == 0 && probe_port(p, fd, &p->addr.port) == 0 &&
+		    probe_lists(p, cookie))
+			caps |= OS_LISTENERS;
+	}
+	p->sys->close(fd);
+	return caps;
 }
 
 /* One group of three sockets. Adds to *caps what was seen to work, bit when it balances. Returns 0
@@ -300,8 +323,6 @@ static int probe_group(struct probe *p, unsigned *caps, unsigned bit,
 		r = probe_balance(p, shares);
 	if (r == 0) {
 		*caps |= bit;
-		if ((p->os->caps & OS_LISTENERS) && probe_lists(p))
-			*caps |= OS_LISTENERS;
 		if (p->os->caps & OS_STEER)
 			r = probe_steer(p);
 	}
@@ -310,6 +331,22 @@ static int probe_group(struct probe *p, unsigned *caps, unsigned bit,
 			p->sys->close(p->fd[i]);
 	}
 	return r;
+}
+
+int os_try(const struct sys *sys, const struct os *os, const struct addr *addr,
+	   char why[OS_WHY_MAX])
+{
+	struct probe p = {.sys = sys, .os = os, .addr = *addr};
+	int r = os_refuse(os, addr, why), fd;
+
+	if (r < 0)
+		return r;
+	fd = probe_socket(&p);
+	if (fd < 0)
+		return 0;
+	r = os->share(sys, fd, addr, why);
+	sys->close(fd);
+	return r == -ENOTSUP ? r : 0;
 }
 
 int os_probe(const struct sys *sys, const struct os *os, struct os_probe *ret_probe)
@@ -323,7 +360,7 @@ int os_probe(const struct sys *sys, const struct os *os, struct os_probe *ret_pr
 		{IPPROTO_TCP, AF_INET6, OS_BALANCE_IPV6},
 	};
 	const uint32_t loopback = htonl(INADDR_LOOPBACK);
-	struct os_probe found = {.caps = os->caps & OS_KEEPER}; /* built in, nothing to measure */
+	struct os_probe found = {0};
 	struct probe p = {.sys = sys, .os = os, .why = found.why};
 	bool steered = (os->caps & OS_STEER) != 0;
 	int r;
@@ -341,6 +378,8 @@ int os_probe(const struct sys *sys, const struct os *os, struct os_probe *ret_pr
 			memcpy(p.addr.ip, &loopback, sizeof(loopback));
 		else
 			p.addr.ip[15] = 1; /* ::1 */
+		if (i == 0)
+			found.caps |= probe_single(&p);
 		r = probe_group(&p, &found.caps, group[i].bit, shares);
 		if (r < 0 && r != -ENOTSUP)
 			return r;

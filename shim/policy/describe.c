@@ -112,6 +112,32 @@ const char *policy_target(const struct policy_rule *rule, char *buf, size_t size
 	return buf;
 }
 
+const char *policy_written(const struct policy_rule *rule, char *buf, size_t size)
+{
+	static const char *const protos[] = {"?", "tcp", "udp", "*"};
+	struct out o = {.buf = buf, .size = size};
+	bool six = rule->family == AF_INET6;
+	char ip[INET6_ADDRSTRLEN] = "?";
+
+	if (size > 0)
+		buf[0] = '\0';
+	add(&o, "%s/", protos[rule->protos & (POLICY_TCP | POLICY_UDP)]);
+	if (rule->family != AF_UNSPEC) {
+		inet_ntop(rule->family, rule->ip, ip, sizeof(ip));
+		add(&o, six ? "[%s]" : "%s", ip);
+		if (rule->prefix != (six ? 128 : 32))
+			add(&o, "/%u", (unsigned)rule->prefix);
+		add(&o, ":");
+	}
+	if (rule->any_port)
+		add(&o, rule->family == AF_UNSPEC ? "*:*" : "*");
+	else if (rule->port_first == rule->port_last)
+		add(&o, "%u", (unsigned)rule->port_first);
+	else
+		add(&o, "%u-%u", (unsigned)rule->port_first, (unsigned)rule->port_last);
+	return buf;
+}
+
 const char *policy_place(const struct policy_rule *rule, char *buf, size_t size)
 {
 	if (rule->line)

@@ -81,6 +81,9 @@ const char *policy_describe(const struct policy_rule *rule, char *buf, size_t si
 /** policy_target - what a rule covers: "tcp, any address, port 80". Returns buf */
 const char *policy_target(const struct policy_rule *rule, char *buf, size_t size);
 
+/** policy_written - what a rule covers, in the language: "tcp/80". Returns buf */
+const char *policy_written(const struct policy_rule *rule, char *buf, size_t size);
+
 /** policy_place - where it is written: "column 6". Returns buf */
 const char *policy_place(const struct policy_rule *rule, char *buf, size_t size);
 

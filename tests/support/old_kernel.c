@@ -1,14 +1,17 @@
-/* old_kernel [-c] COMMAND...: runs it on a Linux of before 5.3, as far as it can tell: no pidfds, no
- * close_range, no clone3, by a seccomp filter that answers ENOSYS. -c: what a strict container does,
- * on any Linux: a fork that shares the descriptor table (CLONE_FILES without CLONE_VM) gets EPERM. */
+/* old_kernel [-c | -r ERROR] COMMAND...: runs it on a Linux of before 5.3, as far as it can tell: no
+ * pidfds, no close_range, no clone3, by a seccomp filter that answers ENOSYS. -c: what a strict
+ * container does, on any Linux: a fork that shares the descriptor table (CLONE_FILES without CLONE_VM)
+ * gets EPERM. -r: setsockopt(SO_REUSEPORT) fails with that number, for all it starts. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -42,20 +45,44 @@ static struct sock_filter strict[] = {
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 };
 
+/* Of a 64-bit argument the half that counts comes first or last by byte order. */
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define ARGUMENT(i) (offsetof(struct seccomp_data, args[i]) + 4)
+#else
+#define ARGUMENT(i) offsetof(struct seccomp_data, args[i])
+#endif
+
+static struct sock_filter unshared[] = {
+        LOAD(nr),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_setsockopt, 0, 5),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ARGUMENT(1)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOL_SOCKET, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ARGUMENT(2)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SO_REUSEPORT, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO), /* | ERROR */
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+};
+
+#define PROGRAM(filter) { sizeof(filter) / sizeof(*(filter)), filter }
+
 int main(int argc, char **argv)
 {
-	int is_strict = argc > 1 && strcmp(argv[1], "-c") == 0;
-	struct sock_fprog program = {.len = sizeof(old) / sizeof(*old), .filter = old};
+	struct sock_fprog program = PROGRAM(old);
+	int words = 1;
 
-	if (is_strict) {
-		program.len = sizeof(strict) / sizeof(*strict);
-		program.filter = strict;
+	if (argc > 1 && strcmp(argv[1], "-c") == 0) {
+		program = (struct sock_fprog)PROGRAM(strict);
+		words = 2;
+	} else if (argc > 2 && strcmp(argv[1], "-r") == 0) {
+		unshared[6].k |= (unsigned)atoi(argv[2]);
+		program = (struct sock_fprog)PROGRAM(unshared);
+		words = 3;
 	}
-	argv += 1 + is_strict;
-	if (argc <= 1 + is_strict) {
-		fprintf(stderr, "usage: old_kernel [-c] COMMAND...\n");
+	if (argc <= words) {
+		fprintf(stderr, "usage: old_kernel [-c | -r ERROR] COMMAND...\n");
 		return 2;
 	}
+	argv += words;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
 	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0) {
 		perror("old_kernel: seccomp");

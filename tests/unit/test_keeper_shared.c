@@ -132,6 +132,65 @@ static void udp_shards_have_one_socket_too(void **state)
 	assert_true(port_is_free(&w.addr));
 }
 
+/* As the preload has it where SO_REUSEPORT is refused: without it, and a socket that could not be bound. */
+static int without_the_option(const struct addr *a, bool bound)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(a, &ss);
+	int fd = socket(a->family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+
+	assert_return_code(fd, errno);
+	assert_return_code(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)), errno);
+	if (bound)
+		assert_return_code(bind(fd, (struct sockaddr *)&ss, len), errno);
+	return fd;
+}
+
+static void neither_the_option_nor_a_bind_of_ones_own_is_needed(void **state)
+{
+	struct wire_reserve w = shared(IPPROTO_TCP), refused = w;
+	struct keeper_client one = connect_as(WIRE_SHARD, -1), two = connect_as(WIRE_SHARD, -1), three;
+	int a = without_the_option(&w.addr, true), b = without_the_option(&w.addr, false);
+	struct wire_joined joined;
+	struct wire_packet p;
+
+	(void)state;
+	assert_int_equal(reserve(&one, &w), 0);
+	assert_int_equal(reserve(&two, &w), 0);
+	assert_int_equal(join(&two, &w.addr, b, NULL), -EADDRINUSE); /* nobody has the address yet */
+	assert_int_equal(join(&one, &w.addr, a, &joined), 0);
+	assert_int_equal(joined.made, 0);
+	assert_int_equal(join(&two, &w.addr, b, &joined), 0);
+	assert_int_equal(joined.made, 1);
+	assert_int_equal(cookie_of(a), cookie_of(b));
+
+	three = connect_as(WIRE_SHARD, -1);
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_RESERVE;
+	p.body.reserve = w;
+	assert_int_equal(keeper_ask(sys_get(), &three, &p), 0);
+	assert_int_equal(p.body.reserve.listened, 1);
+	wire_close_fds(sys_get(), &p);
+
+	refused.mode = WIRE_MODE_BALANCE;
+	refused.addr.port++;
+	close(three.fd);
+	three = connect_as(WIRE_SHARD, -1);
+	p.body.reserve = refused;
+	p.head.type = WIRE_RESERVE;
+	assert_int_equal(keeper_ask(sys_get(), &three, &p), 0);
+	assert_int_equal(p.body.reserve.listened, 0);
+	wire_close_fds(sys_get(), &p);
+	close(b);
+	b = without_the_option(&refused.addr, true);
+	assert_int_equal(join(&three, &refused.addr, b, NULL), -EBADF);
+	close(a);
+	close(b);
+	close(one.fd);
+	close(two.fd);
+	close(three.fd);
+}
+
 static void another_mode_than_the_first_ones_is_not_used(void **state)
 {
 	struct wire_reserve w = shared(IPPROTO_TCP), other = w;
@@ -155,6 +214,7 @@ int main(void)
 		KEEPER_TEST(the_last_one_frees_the_port),
 		KEEPER_TEST(nobody_can_end_the_socket_of_all),
 		KEEPER_TEST(udp_shards_have_one_socket_too),
+		KEEPER_TEST(neither_the_option_nor_a_bind_of_ones_own_is_needed),
 		KEEPER_TEST(another_mode_than_the_first_ones_is_not_used),
 	};
 

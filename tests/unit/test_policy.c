@@ -56,6 +56,27 @@ static void a_bare_port_is_tcp_any_address_balance_flow(void **state)
 	assert_int_equal(r.line, 0);
 }
 
+static void a_written_target_is_read_as_the_same_rule(void **state)
+{
+	static const char *const targets[] = {
+		"tcp/80",		"udp/53-60",  "*/443",		  "tcp/*:*",
+		"tcp/10.0.0.0/8:80-90", "udp/*:*",    "tcp/[::1]:443",	  "*/[2001:db8::]/32:*",
+		"tcp/127.0.0.1:*",	"*/0.0.0.0:1", "tcp/[::]:65535",
+	};
+	char text[100], cut[8];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
+		struct policy_rule r = rule_of(targets[i]), again;
+
+		assert_string_equal(policy_written(&r, text, sizeof(text)), targets[i]);
+		again = rule_of(text);
+		assert_memory_equal(&r, &again, sizeof(r));
+	}
+	struct policy_rule r = rule_of("10.0.0.0/8:80");
+	assert_string_equal(policy_written(&r, cut, sizeof(cut)), "tcp/10.");
+}
+
 static void every_form_of_target_is_read(void **state)
 {
 	static const struct {
@@ -367,6 +388,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_bare_port_is_tcp_any_address_balance_flow),
+		cmocka_unit_test(a_written_target_is_read_as_the_same_rule),
 		cmocka_unit_test(every_form_of_target_is_read),
 		cmocka_unit_test(every_mode_and_key_is_read_and_named),
 		cmocka_unit_test(options_follow_with_or_without_a_mode),

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -128,7 +129,7 @@ static void probe_names_a_loopback_that_is_down(void **state)
 	(void)state;
 	probe_in_namespace(false, &real, &os_linux, &out);
 	assert_int_equal(out.r, 0);
-	assert_int_equal(out.probe.caps, OS_KEEPER);
+	assert_int_equal(out.probe.caps, OS_KEEPER | OS_LISTENERS);
 	assert_string_equal(out.probe.why,
 			    "TCP over IPv4: the loopback interface is down (ip link set lo up)");
 }
@@ -199,12 +200,12 @@ static void probe_sees_a_port_that_cannot_be_shared(void **state)
 	os.share = share_nothing;
 	probe_in_namespace(true, &real, &os, &out);
 	assert_int_equal(out.r, 0);
-	assert_int_equal(out.probe.caps, OS_KEEPER);
+	assert_int_equal(out.probe.caps, OS_KEEPER | OS_LISTENERS);
 	assert_string_equal(out.probe.why, "TCP over IPv4: no second socket on the port, bind():"
 					   " Address already in use");
 }
 
-/* The third listener clears its option, so that it gets everything: what the BSDs do by themselves.
+/* The third of a group clears its option, so that it gets everything: what the BSDs do by themselves.
  */
 static int newest_wins_listen(int fd, int backlog)
 {
@@ -212,7 +213,7 @@ static int newest_wins_listen(int fd, int backlog)
 	const int off = 0;
 	int r = listen(fd, backlog);
 
-	if (r == 0 && ++calls == 3)
+	if (r == 0 && ++calls == 4) /* the first one is alone */
 		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &off, sizeof(off));
 	return r;
 }
@@ -248,7 +249,7 @@ static void probe_ends_within_a_second_when_nothing_arrives(void **state)
 	sys.poll = poll_nothing;
 	probe_in_namespace(true, &sys, &os_linux, &out);
 	assert_int_equal(out.r, 0);
-	assert_int_equal(out.probe.caps, OS_KEEPER);
+	assert_int_equal(out.probe.caps, OS_KEEPER | OS_LISTENERS);
 	assert_string_equal(out.probe.why, "TCP over IPv4: what is sent to loopback does not"
 					   " arrive (a packet filter?)");
 }
@@ -268,7 +269,7 @@ static void probe_gives_up_on_a_machine_that_is_too_slow(void **state)
 	sys.poll = poll_slowly;
 	probe_in_namespace(true, &sys, &os_linux, &out);
 	assert_int_equal(out.r, 0);
-	assert_int_equal(out.probe.caps, OS_KEEPER);
+	assert_int_equal(out.probe.caps, OS_KEEPER | OS_LISTENERS);
 	assert_string_equal(out.probe.why, "TCP over IPv4: not measured to the end within 0.8 s");
 }
 
@@ -276,7 +277,7 @@ static int no_descriptor(int domain, int type, int protocol)
 {
 	static int calls;
 
-	if (++calls < 6)
+	if (++calls < 8)
 		return socket(domain, type, protocol);
 	errno = EMFILE;
 	return -1;
@@ -291,6 +292,47 @@ static void probe_tells_a_shortage_from_a_refusal(void **state)
 	sys.socket = no_descriptor;
 	probe_in_namespace(true, &sys, &os_linux, &out);
 	assert_int_equal(out.r, -EMFILE);
+}
+
+static int no_cookie(const struct sys *sys, int fd, uint64_t *ret_cookie)
+{
+	(void)sys;
+	(void)fd;
+	(void)ret_cookie;
+	return -ENOTSUP;
+}
+
+static void probe_sees_no_keeper_where_sockets_have_no_cookie(void **state)
+{
+	struct os os = os_linux;
+	struct outcome out;
+
+	(void)state;
+	os.cookie = no_cookie;
+	probe_in_namespace(true, &real, &os, &out);
+	assert_int_equal(out.r, 0);
+	assert_int_equal(out.probe.caps & OS_KEEPER, 0);
+	assert_true(out.probe.caps & OS_BALANCE_TCP);
+}
+
+static void a_try_refuses_what_the_option_or_the_system_refuses(void **state)
+{
+	struct addr a = {.proto = IPPROTO_TCP, .family = AF_INET, .port = 80};
+	struct sys sys = real;
+	char why[OS_WHY_MAX] = "";
+
+	(void)state;
+	sys.setsockopt = fake.setsockopt;
+	fake_will_set(SO_REUSEPORT, EPERM);
+	assert_int_equal(os_try(&sys, &os_linux, &a, why), -ENOTSUP);
+	assert_non_null(strstr(why, "SO_REUSEPORT is refused"));
+	fake_will_set(SO_REUSEPORT, 0);
+	fake_will_set(SO_REUSEADDR, 0);
+	assert_int_equal(os_try(&sys, &os_linux, &a, why), 0);
+	fake_will_set(SO_REUSEPORT, ENOMEM); /* says nothing about the system */
+	assert_int_equal(os_try(&sys, &os_linux, &a, why), 0);
+	assert_int_equal(os_try(&fake, &os_openbsd, &a, why), -ENOTSUP);
+	assert_non_null(strstr(why, "newest bind gets everything"));
 }
 
 static void probe_of_a_system_that_cannot_balance_opens_nothing(void **state)
@@ -316,6 +358,8 @@ int main(void)
 		cmocka_unit_test(probe_ends_within_a_second_when_nothing_arrives),
 		cmocka_unit_test(probe_gives_up_on_a_machine_that_is_too_slow),
 		cmocka_unit_test(probe_tells_a_shortage_from_a_refusal),
+		cmocka_unit_test(probe_sees_no_keeper_where_sockets_have_no_cookie),
+		cmocka_unit_test(a_try_refuses_what_the_option_or_the_system_refuses),
 		cmocka_unit_test(probe_of_a_system_that_cannot_balance_opens_nothing),
 	};
 
