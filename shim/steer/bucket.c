@@ -1,39 +1,11 @@
 /* Deals the buckets. Two rounds by the same rules, first for homes among all slots listed, then for
- * owners among the live ones: how many each gets (counts only), then which ones (few ranges). */
+ * owners among the live ones: how many each gets (counts only), then which ones (bucket_cells.c). */
 #include "bucket.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-#define NOBODY (-1)
-
-struct party {
-	uint16_t slot;
-	uint16_t given; /* weight as the caller said */
-	bool live, anybodys;
-	int64_t weight; /* weight in this round; 0: gets nothing */
-	int have, want; /* buckets */
-	int loose;      /* of these may move on */
-};
-
-struct round {
-	int n; /* parties, by slot number: the caller's order does not matter */
-	int cells;
-	int64_t total; /* of the weights */
-	struct party party[BUCKETS_MAX];
-	int16_t cell[BUCKETS_MAX]; /* bucket -> party, or NOBODY */
-};
-
-/* A piece that one party takes from another. */
-struct cut {
-	int start, len;
-	int score; /* 0: none */
-};
-
-static int min_int(int a, int b)
-{
-	return a < b ? a : b;
-}
+#include "bucket_parts.h"
 
 static int party_order(const void *a, const void *b)
 {
@@ -212,120 +184,6 @@ static bool weights_changed(const struct round *r)
 	return false;
 }
 
-static int need(const struct round *r, int who)
-{
-	return r->party[who].want - r->party[who].have;
-}
-
-static void give(struct round *r, int bucket, int who)
-{
-	if (r->cell[bucket] != NOBODY)
-		r->party[r->cell[bucket]].have--;
-	r->cell[bucket] = (int16_t)who;
-	r->party[who].have++;
-}
-
-/* Unclaimed buckets go to the neighbour first: that makes no new range. */
-static void extend_neighbours(struct round *r)
-{
-	for (int b = 1; b < r->cells; b++) {
-		int left = r->cell[b - 1];
-
-		if (r->cell[b] == NOBODY && left != NOBODY && need(r, left) > 0)
-			give(r, b, left);
-	}
-	for (int b = r->cells - 2; b >= 0; b--) {
-		int right = r->cell[b + 1];
-
-		if (r->cell[b] == NOBODY && right != NOBODY && need(r, right) > 0)
-			give(r, b, right);
-	}
-}
-
-static void fill_unclaimed(struct round *r)
-{
-	int who = 0;
-
-	for (int b = 0; b < r->cells; b++) {
-		if (r->cell[b] != NOBODY)
-			continue;
-		while (who < r->n && need(r, who) <= 0)
-			who++;
-		if (who == r->n)
-			return;
-		give(r, b, who);
-	}
-}
-
-static int run_end(const struct round *r, int start)
-{
-	int end = start + 1;
-
-	while (end < r->cells && r->cell[end] == r->cell[start])
-		end++;
-	return end;
-}
-
-static int spare_at(const struct round *r, int bucket)
-{
-	if (bucket < 0 || bucket >= r->cells || r->cell[bucket] == NOBODY)
-		return 0;
-	return need(r, r->cell[bucket]) < 0 ? -need(r, r->cell[bucket]) : 0;
-}
-
-/* What the taker would cut out of the run: best beside its own (no new range), then the whole run
- * (none either), then an end (one new range) beside somebody else who has to give. */
-static struct cut cut_run(const struct round *r, int taker, int start, int end)
-{
-	bool mine_left = start > 0 && r->cell[start - 1] == taker;
-	bool mine_right = end < r->cells && r->cell[end] == taker;
-	int most = need(r, taker);
-	int len = min_int(min_int(end - start, spare_at(r, start)), most);
-	int left = spare_at(r, start - 1);
-	int right = spare_at(r, end);
-	struct cut c = {.start = start, .len = len, .score = len};
-
-	if (len <= 0)
-		return (struct cut){0};
-	if (mine_right || (!mine_left && right > left))
-		c.start = end - len;
-	if (mine_left || mine_right)
-		c.score += 4 * BUCKETS_MAX;
-	else if (len == end - start)
-		c.score += 2 * BUCKETS_MAX;
-	else
-		c.score = min_int(len + (right > left ? right : left), most);
-	return c;
-}
-
-static void take_pieces(struct round *r, int taker)
-{
-	while (need(r, taker) > 0) {
-		struct cut best = {0};
-
-		for (int s = 0, e; s < r->cells; s = e) {
-			struct cut c;
-
-			e = run_end(r, s);
-			c = cut_run(r, taker, s, e);
-			if (c.score > best.score)
-				best = c;
-		}
-		if (best.score == 0)
-			return;
-		for (int b = best.start; b < best.start + best.len; b++)
-			give(r, b, taker);
-	}
-}
-
-static void move_cells(struct round *r)
-{
-	extend_neighbours(r);
-	fill_unclaimed(r);
-	for (int i = 0; i < r->n; i++)
-		take_pieces(r, i);
-}
-
 static void deal_homes(struct round *r, struct bucket_table *t)
 {
 	set_weights(r, false);
@@ -342,10 +200,10 @@ static void deal_homes(struct round *r, struct bucket_table *t)
 	for (int b = 0; b < r->cells; b++) {
 		int who = party_of(r, t->owner[b]);
 
-		if (r->cell[b] == NOBODY && who != NOBODY && need(r, who) > 0)
-			give(r, b, who);
+		if (r->cell[b] == NOBODY && who != NOBODY && bucket_need(r, who) > 0)
+			bucket_give(r, b, who);
 	}
-	move_cells(r);
+	bucket_move_cells(r);
 	for (int b = 0; b < r->cells; b++)
 		t->home[b] = r->party[r->cell[b]].slot;
 }
@@ -386,7 +244,7 @@ static void even_out_loose(struct round *r, const struct bucket_table *t)
 		to->want++;
 	}
 	for (int b = 0; b < r->cells; b++)
-		if (is_loose(r, t, b) && need(r, r->cell[b]) < 0) {
+		if (is_loose(r, t, b) && bucket_need(r, r->cell[b]) < 0) {
 			r->party[r->cell[b]].have--;
 			r->cell[b] = NOBODY;
 		}
@@ -411,7 +269,7 @@ static int deal_owners(struct round *r, struct bucket_table *t)
 	}
 	want_unclaimed(r, count_cells(r));
 	even_out_loose(r, t);
-	move_cells(r);
+	bucket_move_cells(r);
 	for (int b = 0; b < r->cells; b++) {
 		uint16_t slot = r->party[r->cell[b]].slot;
 
