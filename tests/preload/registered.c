@@ -1,5 +1,5 @@
-/* Binds, listens and forks workers that register the inherited listener in many ways before the wait that
- * claims it: two epoll instances, two numbers, one for each flag.  registered PORT [WORKERS]
+/* Binds, listens and forks workers that register the inherited listener in many ways before the wait
+ * that claims it: two epoll instances, three numbers, one for each flag.  registered PORT [WORKERS]
  * Each prints how the kernel lists the registrations before ("was") and once the listener is a socket
  * of its own or kept ("is": with the socket's inode), then answers each client with
  *   PID ET ONESHOT LEVEL EXCLUSIVE UNARMED LEFT
@@ -52,8 +52,8 @@ static void print_registrations(const char *word)
 		if (!info)
 			die("fopen");
 		while (fgets(line, sizeof(line), info))
-			if (sscanf(line, "tfd: %u events: %x data: %llx pos:%*u ino:%llx", &fd, &events, &data,
-				   &inode) == 4)
+			if (sscanf(line, "tfd: %u events: %x data: %llx pos:%*u ino:%llx", &fd,
+				   &events, &data, &inode) == 4)
 				dprintf(STDOUT_FILENO, "%s %d epoll %d fd %u %x %llx inode %llu\n", word,
 					(int)getpid(), i, fd, events, data, inode);
 		fclose(info);
@@ -111,8 +111,8 @@ static void serve(void)
 		return;
 	for (int i = 0; i < LOOKS; i++)
 		left += look(0, 0, none) + look(1, 0, none);
-	dprintf(client, "%d %d %d %d %d %d %d\n", (int)getpid(), counts[ET], counts[ONESHOT], counts[LEVEL],
-		counts[EXCLUSIVE], counts[UNARMED], left);
+	dprintf(client, "%d %d %d %d %d %d %d\n", (int)getpid(), counts[ET], counts[ONESHOT],
+		counts[LEVEL], counts[EXCLUSIVE], counts[UNARMED], left);
 	close(client);
 }
 

@@ -110,6 +110,23 @@ def nginx_as_a_daemon_is_its_workers_parent():
     until(10, "a free port", lambda: refuses(PORT))
 
 
+# --- a socket for each worker by the server itself
+
+
+@test(60, "plain user")
+def nginx_that_shares_itself_has_a_slot_for_each_socket():
+    server = nginx(PORT, listen="reuseport").start(with_us=True)
+    until(20, "its workers", lambda: len(children(server.pid)) == WORKERS)
+    server.answered(500)  # each has accepted
+    until_live(WORKERS, PORT)
+    counts, found = server.answered(4000), group(PORT)
+    print(f"max/mean {unevenness(counts):.3f}", counts)
+    check(set(counts) == children(server.pid) and unevenness(counts) <= 1.15, counts, found)
+    check(len(listeners(PORT)) == WORKERS == len(found["slots"]), listeners(PORT), found)
+    check(found["steered"] and not found["strangers"] and not found["lost"], found)
+    server.stop()
+
+
 # --- haproxy without a master
 
 
