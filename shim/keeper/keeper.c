@@ -309,6 +309,16 @@ static int begin(struct keeper *k)
 	return r;
 }
 
+/* What is held goes before the name does: who finds no keeper under it finds the ports free as well. */
+static void end(struct keeper *k)
+{
+	atomic_store(&k->shared->ending, true);
+	for (int i = 0; i < k->member_top; i++)
+		if (k->members[i].used && k->members[i].fd != NONE)
+			(void)close(k->members[i].fd);
+	close(k->listener);
+}
+
 static enum vault_role work(struct shared *s, int idle_ms)
 {
 	struct keeper *k = snapshot_load(s);
@@ -322,11 +332,9 @@ static enum vault_role work(struct shared *s, int idle_ms)
 	ready(s);
 	while (!k->ending && !is_vault)
 		is_vault = turn(k, idle_ms);
-	if (!is_vault) {
-		close(k->listener);
-		atomic_store(&s->ending, true);
-	}
-	if (is_vault) /* else the kernel is to find the pages mapped, and to tell their shards */
+	if (!is_vault)
+		end(k);
+	else /* the one that ends keeps the pages mapped: the kernel finds them and tells their shards */
 		snapshot_drop(k);
 	return is_vault ? ROLE_VAULT : ROLE_OVER;
 }
