@@ -164,7 +164,11 @@ def next_haproxy(server, before, how):
     return process
 
 
-@test(180, "plain user")
+def in_the_long_form(function):
+    return test(180, "plain user")(function) if LONG else function
+
+
+@in_the_long_form
 def haproxy_by_sf_and_x():
     server = haproxy(PORT)
     server.argv.remove("-W")
