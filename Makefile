@@ -208,7 +208,7 @@ chaos: deps
 # The long form of the fork servers' tests, with what each of them printed.
 forks: deps
 	@$(MAKE) --no-print-directory $(JOBS) all helpers
-	@CHAOS=long JOBS=1 BUILD='$(BUILD)' tests/run servers/workers.py servers/reload.py; status=$$?; \
+	@CHAOS=long JOBS=1 BUILD='$(BUILD)' tests/run servers/workers.py servers/reload.py servers/inherited.py; status=$$?; \
 	  tail -n +1 '$(BUILD)'/test-output/*.log; exit $$status
 
 .PHONY: chaos forks

@@ -295,6 +295,28 @@ static int share_and_bind(const struct sys *sys, int fd, const struct sockaddr *
 	return r;
 }
 
+/* By this process, or by one that it was forked from. */
+static bool family_has_bound(const struct addr *a)
+{
+	bool found = false;
+
+	fdtab_lock();
+	for (int fd = fdtab_next(0, false); fd >= 0 && !found; fd = fdtab_next(fd + 1, false))
+		found = addr_equal(&fdtab_find(fd)->addr, a);
+	fdtab_unlock();
+	return found;
+}
+
+/* A rule with * as port ends where a search for free ports may begin; but not for one more sharing socket
+ * of an address that is ours (nginx with `reuseport` that gets more workers): left alone, it would be
+ * a stranger in our own group. */
+static bool is_past_reach(const struct sys *sys, int fd, const struct policy_rule *rule,
+                          const struct addr *a)
+{
+	return rule->any_port && shard_family_has_accepted() &&
+	       !(os_get()->shared(sys, fd) == 1 && family_has_bound(a));
+}
+
 int shard_bind(const struct sys *sys, int fd, const struct sockaddr *sa, socklen_t len)
 {
 	const struct policy_rule *rule;
@@ -320,7 +342,7 @@ int shard_bind(const struct sys *sys, int fd, const struct sockaddr *sa, socklen
 			return real_bind(sys, fd, sa, len);
 		}
 	}
-	if (rule->any_port && shard_family_has_accepted())
+	if (is_past_reach(sys, fd, rule, &a))
 		return bind_left_alone(sys, fd, sa, len);
 	if (rule->mode == POLICY_OFFSET)
 		return bind_offset(sys, fd, sa, len, &a);

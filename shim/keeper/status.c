@@ -32,7 +32,8 @@ static int send_packet(struct keeper *k, const struct conn *c, struct wire_packe
 
 /* Whose worker its owner is; 0: nobody's. Who bound the socket may have ended since (a daemon), or be
  * the master before this one (a new binary); and a parent may be one that only took in an orphan, or
- * a shell: a master has the preload, and that of the process that joined has the socket too. */
+ * a shell: a master has the preload, and that of the process that joined has the socket too (unless
+ * another worker claimed that first, and it has one made for it). */
 static uint32_t master_of(const struct keeper *k, const struct member *m)
 {
 	bool joined = m->binder == m->pid;
@@ -45,7 +46,8 @@ static uint32_t master_of(const struct keeper *k, const struct member *m)
 		return 0;
 	parent = process_parent(m->pid);
 	if (parent > 1 && parent != m->binder && process_maps_library(parent) &&
-	    (!joined || (fstat(m->fd, &st) == 0 && process_holds(parent, st.st_ino) == 1)))
+	    (!joined || m->made ||
+	     (fstat(m->fd, &st) == 0 && process_holds(parent, st.st_ino) == 1)))
 		return parent;
 	if (joined || process_exiting(m->binder) || !process_may_descend(m->pid, m->binder))
 		return 0;

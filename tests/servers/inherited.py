@@ -127,6 +127,31 @@ def nginx_that_shares_itself_has_a_slot_for_each_socket():
     server.stop()
 
 
+@test(120, "plain user")
+def nginx_that_shares_itself_has_fewer_and_more_workers():
+    """Its master binds the further ones' sockets long after its workers have accepted."""
+    for daemon in ("off", "on"):
+        server = nginx(PORT, listen="reuseport", daemon=daemon).start(with_us=True)
+        pid = until(20, "a master", lambda: master(server))
+        until(20, "its workers", lambda: len(children(pid)) == WORKERS)
+        clients = Load(PORT, mode="http", clients=32)
+        for n in [2, 4] * pick(10, 2):
+            before = children(pid)
+            nginx(PORT, workers=n, where=server.where, listen="reuseport", daemon=daemon)
+            os.kill(pid, signal.SIGHUP)
+            until(30, f"{n} new workers, and the end of {before}",
+                  lambda: len(children(pid)) == n and all(map(ended, before)))
+            until_live(n, PORT)
+        clients.stop()
+        result = clients.result()
+        # its master closes listeners that clients wait in: what is reset is told only
+        print(f"{result['total']} connections, failed {failed(result) or 0}")
+        found = group(PORT)
+        check(found["steered"] and not found["strangers"], found)
+        os.kill(pid, signal.SIGTERM)
+        until(10, "a free port", lambda: refuses(PORT))
+
+
 # --- haproxy without a master
 
 
@@ -139,7 +164,11 @@ def next_haproxy(server, before, how):
     return process
 
 
-@test(180, "plain user")
+def in_the_long_form(function):
+    return test(180, "plain user")(function) if LONG else function
+
+
+@in_the_long_form
 def haproxy_by_sf_and_x():
     server = haproxy(PORT)
     server.argv.remove("-W")
