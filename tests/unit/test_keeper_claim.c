@@ -773,6 +773,7 @@ static void another_users_worker_gets_a_socket_by_its_token(void **state)
 	(void)state;
 	if (geteuid() != 0) {
 		opener_close(&o);
+		print_message("  not allowed: to become another user\n");
 		skip();
 	}
 	one = worker_of(&o.s.joined, WIRE_WANT_OWN);
@@ -1063,8 +1064,10 @@ static void without_the_right_to_a_low_port_the_socket_stays_shared(void **state
 	struct worker one, two;
 
 	(void)state;
-	if (!low_ports(true))
+	if (!low_ports(true)) {
+		print_message("  not allowed: to give up and regain a capability\n");
 		skip();
+	}
 	o = opener_up();
 	one = worker_of(&o.s.joined, WIRE_WANT_OWN);
 	two = worker_of(&o.s.joined, WIRE_WANT_OWN);

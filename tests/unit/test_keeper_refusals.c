@@ -152,8 +152,10 @@ static void a_socket_that_another_user_made_is_refused(void **state)
 	int fd;
 
 	(void)state;
-	if (geteuid() != 0 || seteuid(OTHER_UID) == -1)
+	if (geteuid() != 0 || seteuid(OTHER_UID) == -1) {
+		print_message("  not allowed: to become another user\n");
 		skip();
+	}
 	fd = open_socket(&a, true);
 	assert_return_code(seteuid(0), errno);
 	refuses(&a, fd);
@@ -388,8 +390,10 @@ static int as_other_user(int (*what)(const uint8_t *token), const uint8_t *token
 		_exit(what(token));
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+		print_message("  not allowed: to become another user\n");
 		skip();
+	}
 	return status;
 }
 
@@ -437,8 +441,10 @@ static void another_user_may_claim_by_token_and_nothing_else(void **state)
 	struct shard_conn s;
 
 	(void)state;
-	if (geteuid() != 0)
+	if (geteuid() != 0) {
+		print_message("  not allowed: to become another user\n");
 		skip();
+	}
 	assert_int_equal(as_other_user(other_user_asks, NULL), 0);
 	assert_int_equal(look().groups, 0);
 	s = shard_up("works");

@@ -366,8 +366,10 @@ static void in_namespace(void (*body)(void))
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
-	if (WEXITSTATUS(status) == NAMESPACE_REFUSED)
+	if (WEXITSTATUS(status) == NAMESPACE_REFUSED) {
+		print_message("  not allowed: a network namespace\n");
 		skip();
+	}
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 

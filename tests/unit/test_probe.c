@@ -102,12 +102,14 @@ static void probe_in_namespace(bool up, const struct sys *sys, const struct os *
 	close(pipefd[0]);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
-	if (WEXITSTATUS(status) == NAMESPACE_REFUSED)
+	if (WEXITSTATUS(status) == NAMESPACE_REFUSED) {
+		print_message("  not allowed: a network namespace\n");
 		skip();
+	}
 	assert_int_equal(WEXITSTATUS(status), 0);
 	assert_int_equal(n, sizeof(*out));
 	assert_int_equal(out->leaked, 0);
-	assert_in_range(out->ms, 0, 1000);
+	assert_in_range(out->ms, 0, 5000); /* its budget is 800 ms, the rest a busy machine's */
 }
 
 static void probe_sees_this_kernel_balance_and_steer(void **state)
