@@ -16,7 +16,9 @@
 #include "pool.h"
 
 #define HIGH_FD   900  /* below FD_SETSIZE and the usual limit of 1,024, above what servers count on */
-#define BUSY_SPINS 100000
+#define BUSY_SPINS 10000
+#define BUSY_NAP_US 200
+#define BUSY_NAPS  (4 * KEEPER_DEADLINE_MS * 1000 / BUSY_NAP_US) /* a question ends within two deadlines */
 #define RESERVE_TRIES   50
 #define RESERVE_WAIT_US 20000
 
@@ -88,18 +90,23 @@ static bool still_ours(const struct sys *sys, const struct shard *s)
 	return os_get()->cookie(sys, s->keeper.fd, &cookie) == 0 && cookie == s->keeper_cookie;
 }
 
+/* Under the lock, so that of two threads one closes it: the number may be a client's next. */
 void link_close(const struct sys *sys, struct shard *s)
 {
-	bool ours = still_ours(sys, s);
+	bool ours;
+	int fd;
 
 	if (s->keeper.fd < 0)
 		return;
 	fdtab_lock();
-	fdtab_remove(s->keeper.fd);
+	fd = s->keeper.fd;
+	ours = still_ours(sys, s);
+	if (fd >= 0)
+		fdtab_remove(fd);
+	s->keeper.fd = -1;
 	fdtab_unlock();
 	if (ours)
-		sys->close(s->keeper.fd);
-	s->keeper.fd = -1;
+		sys->close(fd);
 }
 
 void link_renumber(int fd, int moved)
@@ -139,15 +146,27 @@ static int turn_over(const struct sys *sys, struct shard *s, int r)
 	return r;
 }
 
+/* Another thread's question: the keeper's answer may take its time, and then the deadline ends it. Who
+ * gave up before that would hand a nudge to the server, as a client that never says anything. */
+static int take_turn(struct shard *s)
+{
+	for (int tries = 0; atomic_exchange(&s->busy, true); tries++) {
+		if (tries >= BUSY_SPINS + BUSY_NAPS)
+			return -EBUSY;
+		if (tries < BUSY_SPINS || atomic_load(&init_sandboxed))
+			sched_yield();
+		else
+			usleep(BUSY_NAP_US);
+	}
+	return 0;
+}
+
 int link_tell(const struct sys *sys, struct shard *s, struct wire_packet *packet)
 {
-	int r, spins = 0;
+	int r = take_turn(s);
 
-	while (atomic_exchange(&s->busy, true)) {
-		if (++spins > BUSY_SPINS)
-			return -EBUSY;
-		sched_yield();
-	}
+	if (r < 0)
+		return r;
 	r = still_ours(sys, s) ? keeper_tell(sys, &s->keeper, packet) : -ENOTCONN;
 	packet->n_fds = 0; /* the caller's stay the caller's */
 	return r < 0 ? turn_over(sys, s, r == -EAGAIN ? -EBUSY : r) : 0;

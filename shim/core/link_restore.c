@@ -67,6 +67,19 @@ int link_rejoin(const struct sys *sys, struct shard *s, int fd, bool legacy)
 	return r;
 }
 
+/* One thread at a time: of two connections of one socket the first would be nobody's. */
+static bool begin(struct shard *s, int64_t now)
+{
+	bool due;
+
+	fdtab_lock();
+	due = now >= s->retry_at;
+	if (due)
+		s->retry_at = now + LINK_PATIENCE_MS;
+	fdtab_unlock();
+	return due;
+}
+
 int link_restore(const struct sys *sys, struct shard *s, int fd)
 {
 	int64_t start, end;
@@ -75,9 +88,8 @@ int link_restore(const struct sys *sys, struct shard *s, int fd)
 	if (atomic_load(&init_sandboxed) || s->state != SHARD_JOINED)
 		return -EPERM;
 	start = link_now_ms();
-	if (start < s->retry_at)
+	if (!begin(s, start))
 		return -EAGAIN;
-	s->retry_at = start + LINK_PATIENCE_MS; /* for the other threads */
 	link_close(sys, s);
 	r = shard_reclaim(sys, s, fd);
 	end = link_now_ms();

@@ -9,8 +9,6 @@
 #include "link.h"
 #include "shard.h"
 
-#define TAKE_TRIES 100
-
 static int end_of(const struct sys *sys, int fd, bool peer, struct sockaddr_storage *ss, socklen_t *len,
                   struct addr *ret)
 {
@@ -58,14 +56,14 @@ static int set_flags(const struct sys *sys, int fd, int flags)
 static int take(const struct sys *sys, struct shard *s, uint32_t gift, int nudge)
 {
 	struct wire_packet p;
-	int r, tries = 0;
+	int r;
 
-	do { /* another thread's question may be under way */
-		memset(&p, 0, sizeof(p));
-		p.head.type = WIRE_TAKEN;
-		p.body.given.gift = gift;
-		r = link_tell(sys, s, &p);
-	} while (r == -EBUSY && s->keeper.fd >= 0 && ++tries < TAKE_TRIES);
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_TAKEN;
+	p.body.given.gift = gift;
+	r = link_tell(sys, s, &p);
+	if (r == -EBUSY && s->keeper.fd >= 0) /* the keeper must hear that it is not taken */
+		(void)sys->shutdown(s->keeper.fd, SHUT_RDWR);
 	swallow(sys, nudge, s);
 	if (r == 0) {
 		r = link_hear(sys, s, &p);

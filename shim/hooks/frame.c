@@ -1,5 +1,6 @@
 /* Entering and leaving the preload. A signal handler of the server that runs in between, and does not
- * return, must not leave our lock taken: so signals wait until we are done. */
+ * return, or a thread that is cancelled, must not leave our lock or our link taken: so both wait until
+ * we are done. */
 #include "hook.h"
 
 #include <errno.h>
@@ -20,6 +21,7 @@ bool hook_enter(struct hook_frame *f)
 		sigfillset(&all);
 		f->masked = pthread_sigmask(SIG_BLOCK, &all, &f->mask) == 0;
 	}
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &f->cancel);
 	inside = true;
 	return true;
 }
@@ -146,6 +148,7 @@ void hook_notice(const struct hook_call *call)
 int hook_leave(struct hook_frame *f, int r)
 {
 	inside = false;
+	(void)pthread_setcancelstate(f->cancel, NULL);
 	if (f->masked)
 		(void)pthread_sigmask(SIG_SETMASK, &f->mask, NULL);
 	if (r < 0) {

@@ -27,11 +27,12 @@
 struct hook_frame {
 	int error;
 	bool masked;
+	int cancel; /* as the server's thread had it */
 	sigset_t mask;
 };
 
 /**
- * hook_enter - before the core call: signals wait, errno is noted
+ * hook_enter - before the core call: signals and pthread_cancel(3) wait, errno is noted
  *
  * Returns false when this thread is inside the preload already (its own call, or a library's below
  * it): then the hook passes straight through and does not leave.

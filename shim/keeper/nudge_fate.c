@@ -127,8 +127,35 @@ void nudge_restore(struct keeper *k)
 			nudge_call_all(k, k->nudges[i].group, true);
 }
 
+/* Somebody who lives has, or will have, it; a nudge to one that died is taken out with its queue. */
+static bool may_be_taken(const struct keeper *k, const struct nudge *n)
+{
+	const struct member *m = &k->members[n->member == NONE ? 0 : n->member];
+
+	return n->used && n->gave_up && n->member != NONE && m->used &&
+	       (m->state == WIRE_LIVE || m->state == WIRE_STUCK);
+}
+
+/* Out of the queue, and nobody asks: the server has it for a client that says nothing, and may wait for
+ * it as long as it is open, and the shard is sent no more than two. Closed, it is one that hung up. */
+static void look_for_taken(struct keeper *k)
+{
+	for (int i = 0; i < k->nudge_top; i++) {
+		struct nudge *n = &k->nudges[i];
+
+		if (!may_be_taken(k, n) || n->look_at > k->now)
+			continue;
+		n->look_at = k->now + UNSEEN_MS;
+		if (member_queue(k, &k->members[n->member]) > 0)
+			continue;
+		give_pump(k, n->group);
+		nudge_end(k, i);
+	}
+}
+
 void nudge_on_time(struct keeper *k)
 {
+	look_for_taken(k);
 	for (int i = 0; i < k->nudge_top; i++) {
 		struct nudge *n = &k->nudges[i];
 		struct member *m;
@@ -148,6 +175,7 @@ void nudge_on_time(struct keeper *k)
 			continue;
 		}
 		n->gave_up = true; /* a busy shard may still fetch it */
+		n->look_at = k->now + UNSEEN_MS;
 		if (n->member == NONE) {
 			give_pump(k, n->group);
 			continue;
@@ -171,6 +199,8 @@ int64_t nudge_next_ms(const struct keeper *k)
 			next = n->sent_at + LATE_MS;
 		if (n->used && !n->gave_up && n->sent_at + NUDGE_MS < next)
 			next = n->sent_at + NUDGE_MS;
+		if (may_be_taken(k, n) && n->look_at < next)
+			next = n->look_at;
 		if (n->used && n->member == NONE && n->sent_at + NOBODYS_MS < next)
 			next = n->sent_at + NOBODYS_MS;
 	}

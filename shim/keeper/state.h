@@ -28,6 +28,7 @@
 #define NUDGES_MAX   256
 #define LATE_MS      200  /* not answered so soon: its shard may be busy, or about to end */
 #define NUDGE_MS     3000 /* unanswered so long: the shard is busy or does not hear */
+#define UNSEEN_MS    1000 /* and so often is looked whether it is out of the queue by now */
 #define DEAF_MAX     3
 #define DEAF_ALWAYS  1000000
 #define EMPTY_MS     1000 /* how often a socket that nobody accepts from is looked at */
@@ -147,6 +148,7 @@ struct nudge {
 	uint64_t cookie;
 	struct addr peer, local; /* as the shard sees them */
 	int64_t sent_at;
+	int64_t look_at; /* gave_up: is it out of the queue? */
 };
 
 enum hold { /* what an owner does with its socket */

@@ -26,10 +26,11 @@ def native(name, *args):
     victim.says("^ready", forks=True)
     check(ask() > 0)
     victim.end()
-    forked = [pid for pid in pids_of(name)]
+    forked = pids_of(name)
     for pid in forked:
         os.kill(pid, signal.SIGKILL)
-    until(5, f"the end of {name}", lambda: not pids_of(name))
+    # not by pids_of: what a process executes is gone before its descriptors are, and so its port
+    until(5, f"the end of {name}", lambda: all(ended(pid) for pid in forked))
 
 
 def pids_of(name):

@@ -233,6 +233,62 @@ static void the_next_worker_ends_what_was_not_sent(void **state)
 	assert_false(is_nudged(ALIVE));
 }
 
+static int64_t wait_until(int64_t now)
+{
+	k->now = now;
+	nudge_on_time(k);
+	return nudge_next_ms(k);
+}
+
+/* Of a thread that did not ask: as long as it is open, a blocking server waits for what it may say. */
+static void one_that_was_accepted_and_not_asked_about_is_closed_and_makes_room(void **state)
+{
+	struct program_rule rules[NUDGES_MAX];
+	int64_t next = 1;
+	int sent, taken;
+	char byte;
+
+	(void)state;
+	k->members[DEAD].state = WIRE_LIVE; /* its socket is the only one */
+	k->now = 1;
+	sent = nudge_prepare(k, DEAD, false);
+	(void)nudge_rules(k, 0, rules, NUDGES_MAX);
+	nudge_send_ruled(k, 0);
+	while (!k->nudges[sent].gave_up)
+		next = wait_until(next);
+	for (int i = 0; i < 5; i++)
+		next = wait_until(next);
+	assert_true(k->nudges[sent].used); /* it is in the queue */
+	assert_int_equal(nudge_outstanding(k, DEAD), 1);
+	taken = accept(k->members[DEAD].fd, NULL, NULL);
+	assert_return_code(taken, errno);
+	assert_true(next < NEVER);
+	(void)wait_until(next);
+	assert_int_equal(nudge_outstanding(k, DEAD), 0);
+	assert_false(is_nudged(DEAD));
+	state_commit(k);
+	state_commit(k);
+	assert_int_equal(read(taken, &byte, 1), 0);
+	close(taken);
+}
+
+static void one_in_the_queue_of_a_dead_shard_is_taken_out_with_it(void **state)
+{
+	struct program_rule rules[NUDGES_MAX];
+	int sent;
+
+	(void)state;
+	k->now = 1;
+	sent = nudge_prepare(k, DEAD, false);
+	(void)nudge_rules(k, 0, rules, NUDGES_MAX);
+	nudge_send_ruled(k, 0);
+	nudge_member_died(k, DEAD);
+	assert_true(wait_until(1000000) == NEVER);
+	assert_true(k->nudges[sent].used);
+	assert_int_equal(give_reserve(k, DEAD), 0);
+	assert_false(k->nudges[sent].used);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, up, down)
@@ -245,6 +301,8 @@ int main(void)
 		TEST(what_was_sent_is_never_withdrawn),
 		TEST(with_its_shard_ends_what_was_not_sent),
 		TEST(the_next_worker_ends_what_was_not_sent),
+		TEST(one_that_was_accepted_and_not_asked_about_is_closed_and_makes_room),
+		TEST(one_in_the_queue_of_a_dead_shard_is_taken_out_with_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
