@@ -195,18 +195,22 @@ static void replace_orphans(struct keeper *k, int newcomer)
 	}
 }
 
-/* A process that lost its connection and binds anew: what it held before is over. */
+/* A process that lost its connection and binds anew: what it held before is over. But what it closed on
+ * purpose (nginx's master, whose workers had the socket) is being emptied already: clients wait in it. */
 static void replace_suspects(struct keeper *k, int newcomer, const struct conn *c)
 {
 	for (int i = 0; i < k->conn_top; i++) {
 		struct conn *o = &k->conn[i];
+		struct member *m;
 
-		if (o->used && o != c && o->state == CONN_OWNER && o->fd == NONE && o->pid == c->pid &&
-		    o->pid != 0 && !o->dead && o->member != newcomer &&
-		    k->members[o->member].group == k->members[newcomer].group) {
-			k->members[o->member].state = WIRE_ORPHAN;
-			leave_release(k, o->member);
-		}
+		if (!o->used || o == c || o->state != CONN_OWNER || o->fd != NONE || o->pid != c->pid ||
+		    o->pid == 0 || o->dead || o->member == newcomer)
+			continue;
+		m = &k->members[o->member];
+		if (m->group != k->members[newcomer].group || (m->state == WIRE_DRAINING && m->evict))
+			continue;
+		m->state = WIRE_ORPHAN;
+		leave_release(k, o->member);
 	}
 }
 
