@@ -256,6 +256,28 @@ def a_keeper_stopped_before_an_acknowledgement_loses_nothing():
     check(stopped_before_an_acknowledgement(any), "nobody gives up")
 
 
+@test(60)
+def a_thread_cancelled_in_the_midst_of_a_question_loses_nothing():
+    """The server lets its threads be cancelled in accept only, and that is where they ask."""
+    file = os.path.join(folder(), "die")
+    env = {"LD_PRELOAD": helper("chaos/lib_die"), "CHAOS_DIE": "stop", "CHAOS_DIE_FILE": file}
+    launcher = run(2, helper("chaos/cancelled"), "127.0.0.1", PORT, env=env)
+    pids = {s: m["pid"] for s, m in until_live(2, PORT).items()}
+    keeper = status()["keeper"]["pid"]
+    clients = wait_in_queue(0, 12, connect, PORT)
+    launcher.signal(signal.SIGSTOP)
+    write(file, "")
+    os.kill(pids[0], signal.SIGKILL)
+    until(10, "a stopped keeper", lambda: not os.path.exists(file) and state(keeper) == "T", 0.001)
+    os.kill(pids[1], signal.SIGUSR1)
+    time.sleep(0.2)  # shorter than the deadline of its question
+    os.kill(keeper, signal.SIGCONT)
+    answers(clients)
+    launcher.signal(signal.SIGCONT)
+    whole(PORT, 2)
+    stop(launcher, PORT)
+
+
 @test(180)
 def shards_that_have_all_given_up_asking_are_woken():
     """No client comes that they could notice by that the keeper goes on. How many nudges stand where when it
