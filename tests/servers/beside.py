@@ -25,15 +25,6 @@ def rules(mode="balance", hold=60):
     return f"udp/*:{PORT}={mode},hold={hold}"
 
 
-def keeper_dies():
-    keeper = status()["keeper"]
-    for name in ("vault", "pid"):
-        freeze(keeper[name])
-    for name in ("vault", "pid"):
-        os.kill(keeper[name], signal.SIGKILL)
-        until(5, "its end", lambda: ended(keeper[name]))
-
-
 def pids_that_answer(n=150):
     return {int(udp(PORT).split()[1]) for _ in range(n)}
 
@@ -62,7 +53,7 @@ def started_anew_one_by_one(copies):
     """Each dies and is started again by its launcher; all serve all the time."""
     launcher = run(copies, *ident(), options=["-p", rules(), "-g", "web"])
     old = {slot: one["pid"] for slot, one in until_live(copies, PORT, "udp").items()}
-    keeper_dies()
+    kill_keeper()
     until(20, "the next keeper", lambda: status()["keeper"])
     new = {}
     for slot in range(copies):
@@ -106,7 +97,7 @@ def two_udp_copies_are_steered_again():
 @test(60, ALL)
 def a_udp_copy_that_dies_beside_them_swallows_nothing():
     old = copies()
-    keeper_dies()
+    kill_keeper()
     end(old[0])
     new = copy(0)
     new.says("^ready")
@@ -122,7 +113,7 @@ def a_udp_copy_that_dies_beside_them_swallows_nothing():
 @test(60, ALL)
 def udp_servers_that_share_by_themselves_are_joined_beside_too():
     old = copies("reuseport")
-    keeper_dies()
+    kill_keeper()
     new = copy(COPIES, "reuseport")
     new.says("^ready")
     check(not group(PORT, "udp")["steered"], status())
@@ -132,7 +123,7 @@ def udp_servers_that_share_by_themselves_are_joined_beside_too():
 @test(60, ALL)
 def who_is_of_another_group_is_refused():
     old = copies(SOCKSHARD_GROUP="mine")
-    keeper_dies()
+    kill_keeper()
     for env in ({"SOCKSHARD_GROUP": "yours"}, {"SOCKSHARD_GROUP": None}):
         other = copy(0, **env)
         check(other.wait() == 1 and "Address already in use" in other.output(), env, other.output())
@@ -147,7 +138,7 @@ def who_is_of_another_group_is_refused():
 def the_newest_of_handover_has_all():
     old = copies(SOCKSHARD_POLICY=rules("handover"))
     check(pids_that_answer() == {old[-1].pid}, status())
-    keeper_dies()
+    kill_keeper()
     new = copy(0, SOCKSHARD_POLICY=rules("handover"))
     new.says("^ready")
     check(group(PORT, "udp")["steered"] and pids_that_answer() == {new.pid}, status())
@@ -163,7 +154,7 @@ def tcp_copies_that_accept_by_io_uring():
         print("no io_uring here")
         return
     until_live(COPIES, PORT)
-    keeper_dies()
+    kill_keeper()
     end(old[0])
     new = preloaded(*argv, env={**env, "SOCKSHARD_SLOT": 0})
     until(10, "it is live", lambda: live(PORT).get(0, {}).get("pid") == new.pid)

@@ -15,15 +15,6 @@ PORT = 8080
 TIMES = pick(20, 4)
 
 
-def master(server):
-    """By its pid file; None while that is not there or being written."""
-    try:
-        with open(f"{server.where}/pid") as file:
-            return int(file.read())
-    except (FileNotFoundError, ValueError):
-        return None
-
-
 def with_a_socket_each(workers, n):
     """workers(): the processes that should have one"""
 

@@ -443,16 +443,6 @@ def what_waited_in_the_newest_is_given_to_the_one_before():
         check(group(PORT)["lost"] == 0, status())
 
 
-def keeper_dies():
-    old = status()["keeper"]
-    for pid in (old["vault"], old["pid"]):
-        os.kill(pid, signal.SIGSTOP)
-    for pid in (old["vault"], old["pid"]):
-        os.kill(pid, signal.SIGKILL)
-    until(5, "no keeper", lambda: ended(old["pid"]) and ended(old["vault"]))
-    return old
-
-
 @test(60)
 def an_older_one_that_the_next_keeper_knows_first_does_not_take_over():
     policy = f"{PORT}=handover,stuck=0"
@@ -463,7 +453,7 @@ def an_older_one_that_the_next_keeper_knows_first_does_not_take_over():
     early = asking()
     two = version(policy, *ident())
     until(10, "the newest", lambda: [s["pid"] for s in live(PORT).values() if s["buckets"]] == [two.pid])
-    keeper_dies()
+    kill_keeper()
     freeze(two.pid)
     one.signal(signal.SIGCONT)
     check(answerer(early) == one.pid, "another one had it")
@@ -488,7 +478,7 @@ def the_order_outlives_the_keeper():
         servers.append(version(f"{PORT}=handover", *ident()))
         until_live(len(servers), PORT)
         settled(servers[-1])
-    old = keeper_dies()
+    old = kill_keeper()
     settled(servers[2])
     until_live(3, PORT)
     check(status()["keeper"]["pid"] != old["pid"], "the same keeper")

@@ -22,15 +22,6 @@ def copy(argv, slot):
     return preloaded(*argv, env={"SOCKSHARD_SLOT": str(slot)})
 
 
-def keeper_dies():
-    keeper = status()["keeper"]
-    for name in ("vault", "pid"):
-        freeze(keeper[name])
-    for name in ("vault", "pid"):
-        os.kill(keeper[name], signal.SIGKILL)
-        until(5, "its end", lambda: ended(keeper[name]))
-
-
 def steered_again(argv, question, answer, ending, change):
     """No launcher: nobody but the shards themselves can notice."""
     copies = {}
@@ -39,7 +30,7 @@ def steered_again(argv, question, answer, ending, change):
         until_live(slot + 1, PORT)
     for _ in range(40):
         check(tcp(PORT, question, ending=ending).startswith(answer), "no answer")
-    keeper_dies()
+    kill_keeper()
     left = change(copies)
     for _ in range(4000):
         check(tcp(PORT, question, ending=ending).startswith(answer), "no answer")

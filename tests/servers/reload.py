@@ -106,15 +106,6 @@ def end(server):
     until(10, f"the end of {pid}", lambda: ended(pid))
 
 
-def master(server):
-    """Its pid file says who it is; None while that is being written anew."""
-    try:
-        with open(f"{server.where}/pid") as file:
-            return int(file.read())
-    except (FileNotFoundError, ValueError):
-        return None
-
-
 def workers_of(server):
     pid = master(server)
     return children(pid) if pid else set()

@@ -88,6 +88,15 @@ class Server:
         return collections.Counter(int(pid) for pid in found)
 
 
+def master(server):
+    """By its pid file; None while that is not there or being written."""
+    try:
+        with open(f"{server.where}/pid") as file:
+            return int(file.read())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def ask(port, question, n, at_a_time):
     """The answers to n connections, some at a time, each to its end. A failure is a Failure."""
     poller, clients, answers, begun = select.epoll(), {}, [], 0

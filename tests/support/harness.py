@@ -228,6 +228,18 @@ def status():
         raise Failure(f"status --json printed no JSON: {out!r} {err!r}")
 
 
+def kill_keeper():
+    """Both its processes, so that neither makes the other anew. Returns what `status` said of it."""
+    keeper = status()["keeper"]
+    pids = (keeper["vault"], keeper["pid"])
+    for pid in pids:
+        freeze(pid)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    until(5, "the end of the keeper", lambda: all(ended(pid) for pid in pids))
+    return keeper
+
+
 def group(port, proto="tcp"):
     """The group of a port, or None; where IPv4 and IPv6 have one each: that of IPv4."""
     ending = f":{port}"
