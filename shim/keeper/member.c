@@ -16,6 +16,7 @@
 #include "handover.h"
 #include "leave.h"
 #include "nudge.h"
+#include "review.h"
 #include "sockopt.h"
 
 int member_by_cookie(const struct keeper *k, uint64_t cookie)
@@ -176,6 +177,15 @@ void member_own(struct keeper *k, struct conn *c, int member, int fd, uint64_t c
 	c->hold = HOLD_JOINED;
 }
 
+/* Another socket is there for it. What waits in it still is given before it ends. */
+static void replace(struct keeper *k, int member)
+{
+	if (k->members[member].page.at && member_is_alone(k, member) && !leave_is_drained(k, member))
+		leave_drain(k, member);
+	else
+		leave_release(k, member);
+}
+
 /* The held socket of a slot whose next process has just joined: that one is the last in the kernel's
  * array and has no buckets yet, so that it moves into the hole and no flow notices. */
 static void replace_orphans(struct keeper *k, int newcomer)
@@ -185,32 +195,25 @@ static void replace_orphans(struct keeper *k, int newcomer)
 	for (int i = 0; i < k->member_top; i++) {
 		const struct member *m = &k->members[i];
 
-		if (i == newcomer || !m->used || m->group != n->group || m->slot != n->slot ||
-		    m->state != WIRE_ORPHAN)
-			continue;
-		if (m->page.at && member_is_alone(k, i) && !leave_is_drained(k, i))
-			leave_drain(k, i);
-		else
-			leave_release(k, i);
+		if (i != newcomer && m->used && m->group == n->group && m->slot == n->slot &&
+		    m->state == WIRE_ORPHAN)
+			replace(k, i);
 	}
 }
 
-/* A process that lost its connection and binds anew: what it held before is over. But what it closed on
- * purpose (nginx's master, whose workers had the socket) is being emptied already: clients wait in it. */
+/* A process that lost its connection and binds anew: what it held before is over. But not what it has
+ * still, nor what another accepts from (nginx's master, whose workers have the socket). */
 static void replace_suspects(struct keeper *k, int newcomer, const struct conn *c)
 {
 	for (int i = 0; i < k->conn_top; i++) {
-		struct conn *o = &k->conn[i];
-		struct member *m;
+		const struct conn *o = &k->conn[i];
 
-		if (!o->used || o == c || o->state != CONN_OWNER || o->fd != NONE || o->pid != c->pid ||
-		    o->pid == 0 || o->dead || o->member == newcomer)
-			continue;
-		m = &k->members[o->member];
-		if (m->group != k->members[newcomer].group || (m->state == WIRE_DRAINING && m->evict))
-			continue;
-		m->state = WIRE_ORPHAN;
-		leave_release(k, o->member);
+		if (o->used && o != c && o->state == CONN_OWNER && o->fd == NONE && o->pid == c->pid &&
+		    o->pid != 0 && !o->dead && o->member != newcomer &&
+		    k->members[o->member].group == k->members[newcomer].group &&
+		    !leave_has_other_owner(k, o->member, o) &&
+		    review_holds(&k->members[o->member], o->pid) != 1)
+			replace(k, o->member);
 	}
 }
 

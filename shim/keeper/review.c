@@ -1,6 +1,7 @@
 /* See review.h. */
 #include "review.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -16,14 +17,19 @@
 
 enum ownership { OWNED, BEQUEATHED, SUSPECT, HELD, ORPHANED };
 
-/* -> false: the process has closed the socket without our seeing it. */
-static bool may_still_hold(const struct member *m, uint32_t pid)
+int review_holds(const struct member *m, uint32_t pid)
 {
 	struct stat st;
 
-	if (pid == 0 || process_exiting(pid) || fstat(m->fd, &st) == -1)
-		return true;
-	return process_holds(pid, st.st_ino) != 0;
+	if (pid == 0 || process_exiting(pid))
+		return -ESRCH;
+	return fstat(m->fd, &st) == -1 ? -errno : process_holds(pid, st.st_ino);
+}
+
+/* -> false: the process has closed the socket without our seeing it. */
+static bool may_still_hold(const struct member *m, uint32_t pid)
+{
+	return review_holds(m, pid) != 0;
 }
 
 static enum ownership owned_by(const struct keeper *k, const struct conn *c)

@@ -14,6 +14,9 @@ void review_member(struct keeper *k, int member);
  */
 bool review_empty(struct keeper *k, int group);
 
+/** review_holds - has that process a descriptor of the member's socket: 1, 0; -EACCES, -ESRCH: unknown */
+int review_holds(const struct member *m, uint32_t pid);
+
 /** review_is_left - no living process has this socket, as far as its owners are known */
 bool review_is_left(const struct keeper *k, int member);
 

@@ -3,13 +3,13 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "claim.h"
 #include "group.h"
 #include "member.h"
 #include "peer.h"
 #include "process.h"
+#include "review.h"
 
 #define STRANGERS_SHOWN 16
 #define STATUS_WAIT_MS  20 /* and ten times that for one packet at the most */
@@ -38,7 +38,6 @@ static uint32_t master_of(const struct keeper *k, const struct member *m)
 {
 	bool joined = m->binder == m->pid;
 	uint32_t parent;
-	struct stat st;
 
 	if (m->pid == 0)
 		return process_exiting(m->binder) ? 0 : m->binder;
@@ -46,8 +45,7 @@ static uint32_t master_of(const struct keeper *k, const struct member *m)
 		return 0;
 	parent = process_parent(m->pid);
 	if (parent > 1 && parent != m->binder && process_maps_library(parent) &&
-	    (!joined || m->made ||
-	     (fstat(m->fd, &st) == 0 && process_holds(parent, st.st_ino) == 1)))
+	    (!joined || m->made || review_holds(m, parent) == 1))
 		return parent;
 	if (joined || process_exiting(m->binder) || !process_may_descend(m->pid, m->binder))
 		return 0;

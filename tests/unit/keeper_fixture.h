@@ -13,6 +13,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -331,16 +332,16 @@ static inline void shard_crash(struct shard_conn *s)
 struct shard_process {
 	pid_t pid;
 	int orders; /* 'c': close the connection, 's': close the socket, 'f': fork a process that
-		       stays */
+		       stays, 'j': join anew, with another connection and socket,
+		       'd': accept only who has sent something */
 	int answers;
 	struct wire_joined joined;
 };
 
-static inline void shard_process_main(const struct wire_reserve *w, int orders, int answers)
+static inline struct shard_conn shard_of_process(const struct wire_reserve *w)
 {
 	int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
 	struct shard_conn s = {.c = connect_as(WIRE_SHARD, pidfd)};
-	char order;
 
 	close(pidfd);
 	if (reserve(&s.c, w) < 0)
@@ -348,6 +349,14 @@ static inline void shard_process_main(const struct wire_reserve *w, int orders, 
 	s.fd = open_socket(&w->addr, true);
 	if (join(&s.c, &w->addr, s.fd, &s.joined) < 0)
 		_exit(3);
+	return s;
+}
+
+static inline void shard_process_main(const struct wire_reserve *w, int orders, int answers)
+{
+	struct shard_conn s = shard_of_process(w);
+	char order;
+
 	if (write(answers, &s.joined, sizeof(s.joined)) != sizeof(s.joined))
 		_exit(4);
 	while (read(orders, &order, 1) == 1) {
@@ -355,6 +364,10 @@ static inline void shard_process_main(const struct wire_reserve *w, int orders, 
 			close(s.c.fd);
 		else if (order == 's')
 			close(s.fd);
+		else if (order == 'j')
+			s = shard_of_process(w);
+		else if (order == 'd')
+			setsockopt(s.fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &(int){60}, sizeof(int));
 		else if (order == 'f' && fork() == 0)
 			continue; /* the new process takes the orders from now on */
 		else if (order == 'f')

@@ -242,6 +242,78 @@ static void a_process_that_lost_connection_and_socket_has_left(void **state)
 	shard_forget(&s);
 }
 
+/* nginx with its own `reuseport`: its master binds again while a worker of before still accepts. */
+static void a_process_that_joins_anew_leaves_what_a_worker_accepts_from(void **state)
+{
+	struct wire_reserve w = held(100);
+	struct shard_process s = shard_fork(&w);
+	struct keeper_client worker = connect_as(WIRE_SHARD, -1);
+
+	(void)state;
+	assert_int_equal(claim(&worker, s.joined.token, NULL), 0);
+	shard_order(&s, 's');
+	shard_order(&s, 'c');
+	shard_order(&s, 'j');
+	assert_int_equal(look().slots, 2);
+	assert_int_equal(state_of(0), WIRE_LIVE);
+	assert_int_equal(state_of(1), WIRE_LIVE);
+	assert_int_equal(buckets_of(0), buckets_of(1));
+	assert_int_equal(leave(&worker, WIRE_CLOSED), 0);
+	assert_int_equal(look().slots, 1);
+	close(worker.fd);
+	shard_kill(&s);
+	await(look().groups == 0);
+	shard_forget(&s);
+}
+
+static void a_process_that_joins_anew_leaves_what_it_has_still(void **state)
+{
+	struct wire_reserve w = held(100);
+	struct shard_process s = shard_fork(&w);
+
+	(void)state;
+	shard_order(&s, 'c');
+	shard_order(&s, 'j');
+	assert_int_equal(look().slots, 2);
+	assert_int_equal(state_of(0), WIRE_LIVE);
+	assert_int_equal(look().strangers, 0);
+	shard_kill(&s);
+	await(look().groups == 0);
+	shard_forget(&s);
+}
+
+/* What it has closed is being emptied: a client that says its first word late is still to come. */
+static void a_process_that_joins_anew_ends_nothing_that_is_being_emptied(void **state)
+{
+	struct wire_reserve w = held(100);
+	struct shard_process s = shard_fork(&w);
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(&w.addr, &ss);
+	int client = socket(AF_INET, SOCK_STREAM, 0);
+	struct shard_conn other;
+	char byte;
+
+	(void)state;
+	shard_order(&s, 'd');
+	assert_return_code(connect(client, (struct sockaddr *)&ss, len), errno);
+	other = shard_of(&w);
+	shard_order(&s, 's');
+	shard_order(&s, 'c');
+	await(state_of(0) == WIRE_DRAINING);
+	shard_order(&s, 'j');
+	assert_int_equal(state_of(0), WIRE_DRAINING);
+	assert_int_equal(write(client, "x", 1), 1);
+	await(look().slots == 2); /* it came, was taken out for the others, and nothing else can come */
+	assert_int_equal(look().group[0].lost, 0);
+	assert_int_equal(recv(client, &byte, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN); /* neither ended nor reset */
+	close(client);
+	shard_kill(&s);
+	shard_close(&other);
+	await(look().groups == 0);
+	shard_forget(&s);
+}
+
 static void the_token_proves_an_heir(void **state)
 {
 	struct wire_reserve w = held(LONG_MS);
@@ -322,6 +394,9 @@ int main(void)
 		KEEPER_TEST(an_heir_that_accepts_nothing_loses_its_buckets),
 		KEEPER_TEST(a_process_that_lost_its_connection_only_stays_live),
 		KEEPER_TEST(a_process_that_lost_connection_and_socket_has_left),
+		KEEPER_TEST(a_process_that_joins_anew_leaves_what_a_worker_accepts_from),
+		KEEPER_TEST(a_process_that_joins_anew_leaves_what_it_has_still),
+		KEEPER_TEST(a_process_that_joins_anew_ends_nothing_that_is_being_emptied),
 		KEEPER_TEST(the_token_proves_an_heir),
 		KEEPER_TEST(a_socket_with_two_owners_stays_when_one_closes_it),
 		KEEPER_TEST(a_wrong_token_proves_nothing),
