@@ -138,17 +138,9 @@ bool link_is_internal(const struct sys *sys, int fd)
 	return ours;
 }
 
-static int turn_over(const struct sys *sys, struct shard *s, int r)
-{
-	if (link_failed(r))
-		link_close(sys, s);
-	atomic_store(&s->busy, false);
-	return r;
-}
-
 /* Another thread's question: the keeper's answer may take its time, and then the deadline ends it. Who
  * gave up before that would hand a nudge to the server, as a client that never says anything. */
-static int take_turn(struct shard *s)
+int link_take_turn(struct shard *s)
 {
 	for (int tries = 0; atomic_exchange(&s->busy, true); tries++) {
 		if (tries >= BUSY_SPINS + BUSY_NAPS)
@@ -161,27 +153,56 @@ static int take_turn(struct shard *s)
 	return 0;
 }
 
+void link_end_turn(struct shard *s)
+{
+	atomic_store(&s->busy, false);
+}
+
+bool link_is_lost(const struct sys *sys, const struct shard *s)
+{
+	struct pollfd p = { .fd = s->keeper.fd, .events = POLLIN };
+
+	if (p.fd < 0)
+		return true;
+	return !atomic_load(&init_sandboxed) && sys->poll(&p, 1, 0) > 0 &&
+	       (p.revents & (POLLHUP | POLLERR));
+}
+
 int link_tell(const struct sys *sys, struct shard *s, struct wire_packet *packet)
 {
-	int r = take_turn(s);
+	int r = still_ours(sys, s) ? keeper_tell(sys, &s->keeper, packet) : -ENOTCONN;
 
-	if (r < 0)
-		return r;
-	r = still_ours(sys, s) ? keeper_tell(sys, &s->keeper, packet) : -ENOTCONN;
 	packet->n_fds = 0; /* the caller's stay the caller's */
-	return r < 0 ? turn_over(sys, s, r == -EAGAIN ? -EBUSY : r) : 0;
+	return r == -EAGAIN ? -EBUSY : r;
 }
 
 int link_hear(const struct sys *sys, struct shard *s, struct wire_packet *packet)
 {
-	return turn_over(sys, s, keeper_hear(sys, &s->keeper, packet));
+	return keeper_hear(sys, &s->keeper, packet);
 }
 
 int link_ask(const struct sys *sys, struct shard *s, struct wire_packet *packet)
 {
-	int r = link_tell(sys, s, packet);
+	int r = link_take_turn(s);
 
-	return r < 0 ? r : link_hear(sys, s, packet);
+	if (r < 0)
+		return r;
+	r = link_tell(sys, s, packet);
+	if (r >= 0)
+		r = link_hear(sys, s, packet);
+	if (link_failed(r))
+		link_close(sys, s);
+	link_end_turn(s);
+	return r;
+}
+
+/* The flag first: the keeper raises it when it sees the end, and another one with the next connection. */
+void link_give_up(const struct sys *sys, struct shard *s)
+{
+	if (s->keeper.fd < 0)
+		return; /* another thread has: the keeper may have called since */
+	atomic_fetch_and_explicit(&s->counter->word, ~(uint64_t)WIRE_NUDGED, memory_order_relaxed);
+	link_close(sys, s);
 }
 
 int link_leave(const struct sys *sys, struct shard *s, uint32_t action)

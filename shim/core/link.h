@@ -30,23 +30,44 @@ int link_rejoin(const struct sys *sys, struct shard *s, int fd, bool legacy);
  */
 int link_open(const struct sys *sys, struct shard *s, bool start);
 
+/** link_is_lost - is there no connection, or one that the keeper has ended */
+bool link_is_lost(const struct sys *sys, const struct shard *s);
+
 /**
- * link_restore - reach the keeper again, or the next one, after the connection was lost
+ * link_restore - reach the keeper again, or the next one, if the connection is lost
  * @fd: the listening socket
  *
  * Known to the keeper by its token; to the next one by what the last one left in the page. Tried at
- * most once in LINK_RETRY_MS. Returns 0; -EAGAIN too early; -errno.
+ * most once in LINK_RETRY_MS; other threads wait for the one that tries. Returns 0; -EAGAIN too early;
+ * -errno.
  */
 int link_restore(const struct sys *sys, struct shard *s, int fd);
 
-/** link_ask - one question; what ends the connection's use closes it. The answer's result or -errno */
+/**
+ * link_take_turn - the connection is this thread's alone, until link_end_turn()
+ *
+ * Whoever asks, and whoever puts another connection in its place, does so in a turn. Returns 0; -EBUSY:
+ * another thread has it longer than a question can take.
+ */
+int link_take_turn(struct shard *s);
+
+/** link_end_turn - the next thread's */
+void link_end_turn(struct shard *s);
+
+/** link_ask - one question in a turn of its own; what ends the connection's use closes it. The
+ * answer's result or -errno */
 int link_ask(const struct sys *sys, struct shard *s, struct wire_packet *packet);
 
-/** link_tell - its first half: sent, and after 0 nobody else asks before link_hear(). 0 or -errno */
+/** link_tell, link_hear - its two halves, in a turn of the caller's, who ends the connection's use */
 int link_tell(const struct sys *sys, struct shard *s, struct wire_packet *packet);
-
-/** link_hear - its second half: the answer */
 int link_hear(const struct sys *sys, struct shard *s, struct wire_packet *packet);
+
+/**
+ * link_give_up - a keeper that does not answer what a nudge is: it is not asked again, in a turn
+ *
+ * It sees the end of the connection when it goes on, and calls anew then.
+ */
+void link_give_up(const struct sys *sys, struct shard *s);
 
 /** link_renumber - the connection with this number has another one now (-1: none). Under the lock */
 void link_renumber(int fd, int moved);
@@ -58,7 +79,7 @@ void link_renumber(int fd, int moved);
  */
 bool link_is_internal(const struct sys *sys, int fd);
 
-/** link_close - close the connection, if it is still ours */
+/** link_close - close the connection, if it is still ours; in a turn, or where no other thread can ask */
 void link_close(const struct sys *sys, struct shard *s);
 
 /** link_leave - tell the keeper that the socket leaves; 0, or -errno of what the keeper did for it */

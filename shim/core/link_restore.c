@@ -10,8 +10,6 @@
 #include "link.h"
 #include "shard_parts.h"
 
-#define LINK_PATIENCE_MS (2 * (KEEPER_START_MS + KEEPER_DEADLINE_MS))
-
 int64_t link_now_ms(void)
 {
 	struct timespec ts;
@@ -67,36 +65,16 @@ int link_rejoin(const struct sys *sys, struct shard *s, int fd, bool legacy)
 	return r;
 }
 
-/* One thread at a time: of two connections of one socket the first would be nobody's. */
-static bool begin(struct shard *s, int64_t now)
-{
-	bool due;
-
-	fdtab_lock();
-	due = now >= s->retry_at;
-	if (due)
-		s->retry_at = now + LINK_PATIENCE_MS;
-	fdtab_unlock();
-	return due;
-}
-
 int link_restore(const struct sys *sys, struct shard *s, int fd)
 {
-	int64_t start, end;
 	int r;
 
+	if (!link_is_lost(sys, s))
+		return 0;
 	if (atomic_load(&init_sandboxed) || s->state != SHARD_JOINED)
 		return -EPERM;
-	start = link_now_ms();
-	if (!begin(s, start))
-		return -EAGAIN;
-	link_close(sys, s);
 	r = shard_reclaim(sys, s, fd);
-	end = link_now_ms();
-	s->retry_at = r == 0 ? 0 : end + LINK_RETRY_MS + LINK_COST_FACTOR * (end - start);
-	if (r < 0)
+	if (r < 0 && r != -EAGAIN)
 		log_debug("the keeper cannot be reached: %s", strerror(-r));
-	else
-		log_info("fd %d: the keeper is there again", fd);
 	return r;
 }

@@ -65,7 +65,8 @@ static void take_page(const struct sys *sys, struct shard *s, struct wire_packet
 	link_unmap_counter(&before);
 }
 
-/* What the answer says, into the record. The connection is now ours alone. */
+/* What the answer says, into the record. The connection is now ours alone. In a turn of s, if it gets
+ * another connection: a question of another thread that is under way has nothing to do with that one. */
 static void settle(const struct sys *sys, struct shard *s, const struct shard *c,
                    struct wire_packet *p, enum shard_part part)
 {
@@ -75,7 +76,6 @@ static void settle(const struct sys *sys, struct shard *s, const struct shard *c
 		s->keeper = c->keeper;
 		s->keeper_cookie = c->keeper_cookie;
 		fdtab_unlock();
-		atomic_store(&s->busy, false);
 	}
 	memcpy(s->token, p->body.joined.token, sizeof(s->token));
 	if (p->n_fds == 1)
@@ -186,6 +186,28 @@ static int attempt(const struct sys *sys, struct shard *s, struct shard *c, int 
 	return r;
 }
 
+/* On a connection of its own, which takes the place of the one there was. */
+static int attempt_anew(const struct sys *sys, struct shard *s, int fd, struct plan *plan)
+{
+	struct shard mine;
+	int r = link_take_turn(s);
+
+	if (r < 0)
+		return r;
+	if (s->owner == getpid())
+		link_close(sys, s);
+	mine = *s;
+	mine.keeper.fd = -1;
+	atomic_store(&mine.busy, false);
+	r = link_open(sys, &mine, plan->start);
+	if (r == 0)
+		r = attempt(sys, s, &mine, fd, plan);
+	if (r != 0)
+		link_close(sys, &mine);
+	link_end_turn(s);
+	return r;
+}
+
 int shard_claim(const struct sys *sys, struct shard *s, int fd, enum wire_want want,
                 const struct shard_watches *watches, bool start, bool rejoins)
 {
@@ -193,39 +215,12 @@ int shard_claim(const struct sys *sys, struct shard *s, int fd, enum wire_want w
 	int r;
 
 	do {
-		struct shard mine = *s;
-
-		if (s->owner == getpid() && s->keeper.fd >= 0) {
+		if (s->owner == getpid() && !link_is_lost(sys, s))
 			r = attempt(sys, s, s, fd, &plan);
-			continue;
-		}
-		mine.keeper.fd = -1;
-		atomic_store(&mine.busy, false);
-		r = link_open(sys, &mine, plan.start);
-		if (r == 0)
-			r = attempt(sys, s, &mine, fd, &plan);
-		if (r != 0)
-			link_close(sys, &mine);
+		else
+			r = attempt_anew(sys, s, fd, &plan);
 	} while (r == 1);
 	return r;
-}
-
-enum wire_want shard_want(const struct sys *sys, const struct shard *s, int epfd,
-                          struct shard_watches *ret_watches)
-{
-	char text[ADDR_TEXT_MAX];
-
-	memset(ret_watches, 0, sizeof(*ret_watches));
-	if (init.workers_shared)
-		return WIRE_WANT_BESIDE;
-	shard_watches(sys, s, ret_watches);
-	if (epfd >= 0 && !shard_epoll_is_own(epfd))
-		ret_watches->bound = "it is registered with an epoll instance that other processes share";
-	if (!ret_watches->bound)
-		return WIRE_WANT_OWN;
-	log_info("%s: the workers share one socket: %s", addr_format(&s->addr, text, sizeof(text)),
-	         ret_watches->bound);
-	return WIRE_WANT_BESIDE;
 }
 
 static void set_mark(struct shard *s, uintptr_t bits)
@@ -248,9 +243,17 @@ static bool is_joiners(struct shard *s, enum shard_touch touch)
 	return was != WIRE_BY_CLAIM;
 }
 
+/* An attempt that began then was in vain. */
+static void put_off(struct shard *s, int64_t began)
+{
+	int64_t now = link_now_ms();
+
+	s->retry_at = now + LINK_RETRY_MS + LINK_COST_FACTOR * (now - began);
+}
+
 static void try_claim(const struct sys *sys, struct shard *s, int fd, enum shard_touch touch, int epfd)
 {
-	int64_t before = link_now_ms(), after;
+	int64_t before = link_now_ms();
 	bool lost = atomic_load(&s->counter->word) & WIRE_KEEPER_DIED;
 	struct shard_watches watches;
 	enum wire_want want;
@@ -268,8 +271,7 @@ static void try_claim(const struct sys *sys, struct shard *s, int fd, enum shard
 		set_mark(s, 0);
 	if (r == 0)
 		return;
-	after = link_now_ms();
-	s->retry_at = after + LINK_RETRY_MS + LINK_COST_FACTOR * (after - before);
+	put_off(s, before);
 	log_debug("fd %d: the keeper does not grant it: %s", fd, strerror(-r));
 }
 
@@ -329,30 +331,38 @@ void shard_touch(const struct sys *sys, int fd, enum shard_touch touch, int epfd
 	pthread_mutex_unlock(&claims);
 }
 
-int shard_reclaim(const struct sys *sys, struct shard *s, int fd)
+static int reclaim(const struct sys *sys, struct shard *s, int fd)
 {
-	struct shard_watches watches;
+	int64_t start = link_now_ms();
 	enum wire_want want = WIRE_WANT_BESIDE;
+	struct shard_watches watches;
 	int r;
 
-	pthread_mutex_lock(&claims);
 	if (s->part == SHARD_CLAIMED)
 		want = shard_want(sys, s, -1, &watches);
 	r = shard_claim(sys, s, fd, want, &watches, true, true);
-	if (r == 0 && s->part == SHARD_JOINER)
+	if (r < 0) {
+		put_off(s, start);
+		return r;
+	}
+	s->retry_at = 0;
+	if (s->part == SHARD_JOINER)
 		(void)is_joiners(s, TOUCH_ACCEPT);
-	if (r == 0)
-		set_mark(s, 0);
-	pthread_mutex_unlock(&claims);
-	return r;
+	set_mark(s, 0);
+	log_info("fd %d: the keeper is there again", fd);
+	return 0;
 }
 
-static void hold_unknown(const struct sys *sys)
+int shard_reclaim(const struct sys *sys, struct shard *s, int fd)
 {
-	shard_scan(sys);
-	for (int fd = 0; fd < FDTAB_MARKS && atomic_load(&fdtab_tags) > 0; fd++)
-		if (fdtab_peek(fd) == FDTAB_CLAIM)
-			shard_inherit(sys, fd, TOUCH_HOLD, -1);
+	int64_t asked = link_now_ms();
+	int r = 0;
+
+	pthread_mutex_lock(&claims);
+	if (link_is_lost(sys, s)) /* else another thread was quicker, or has tried in vain meanwhile */
+		r = asked < s->retry_at ? -EAGAIN : reclaim(sys, s, fd);
+	pthread_mutex_unlock(&claims);
+	return r;
 }
 
 void shard_before_fork(const struct sys *sys)
@@ -367,7 +377,7 @@ void shard_before_fork(const struct sys *sys)
 	if (masked)
 		fork_mask = mask;
 	if (!forked && init_is_self() && !atomic_load(&init_sandboxed))
-		hold_unknown(sys);
+		shard_hold_unknown(sys);
 	forked = true;
 }
 

@@ -1,4 +1,5 @@
-/* Which epoll instances are this process's own, and what of ours is registered where. */
+/* Which epoll instances are this process's own, what of ours is registered where, and so whether a
+ * listener can be replaced. */
 #include <errno.h>
 #include <linux/futex.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../util/log.h"
 #include "fdinfo.h"
 #include "init.h"
 #include "pool.h"
@@ -239,4 +241,22 @@ void shard_watches(const struct sys *sys, const struct shard *s, struct shard_wa
 		add_records(sys, s, ret);
 	if (holds_robust_mutex(sys))
 		ret->bound = BOUND_LOCK;
+}
+
+enum wire_want shard_want(const struct sys *sys, const struct shard *s, int epfd,
+                          struct shard_watches *ret_watches)
+{
+	char text[ADDR_TEXT_MAX];
+
+	memset(ret_watches, 0, sizeof(*ret_watches));
+	if (init.workers_shared)
+		return WIRE_WANT_BESIDE;
+	shard_watches(sys, s, ret_watches);
+	if (epfd >= 0 && !shard_epoll_is_own(epfd))
+		ret_watches->bound = BOUND_EPOLL;
+	if (!ret_watches->bound)
+		return WIRE_WANT_OWN;
+	log_info("%s: the workers share one socket: %s", addr_format(&s->addr, text, sizeof(text)),
+	         ret_watches->bound);
+	return WIRE_WANT_BESIDE;
 }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../util/log.h"
 #include "init.h"
@@ -62,13 +63,13 @@ static int take(const struct sys *sys, struct shard *s, uint32_t gift, int nudge
 	p.head.type = WIRE_TAKEN;
 	p.body.given.gift = gift;
 	r = link_tell(sys, s, &p);
-	if (r == -EBUSY && s->keeper.fd >= 0) /* the keeper must hear that it is not taken */
-		(void)sys->shutdown(s->keeper.fd, SHUT_RDWR);
 	swallow(sys, nudge, s);
 	if (r == 0) {
 		r = link_hear(sys, s, &p);
 		wire_close_fds(sys, &p);
 	}
+	if (link_failed(r))
+		link_give_up(sys, s);
 	return r == -ETIMEDOUT ? 0 : r;
 }
 
@@ -83,28 +84,14 @@ static int ask(const struct sys *sys, struct shard *s, int accepted, struct wire
 	r = end_of(sys, accepted, true, &ss, &len, &ret->body.ask.peer);
 	if (r == 0)
 		r = end_of(sys, accepted, false, &ss, &len, &ret->body.ask.local);
-	return r < 0 ? r : link_ask(sys, s, ret);
-}
-
-/* A keeper that stands still would cost every accept a deadline. When it goes on it sees the end of
- * our connection and raises the flag again. */
-static void ask_no_more(struct shard *s)
-{
-	if (s->keeper.fd < 0)
-		atomic_fetch_and_explicit(&s->counter->word, ~(uint64_t)WIRE_NUDGED,
-		                          memory_order_relaxed);
-}
-
-/* The kernel says that the keeper has ended. Its worker alone may have: then the connection lives. */
-static bool must_restore(const struct sys *sys, const struct shard *s)
-{
-	struct pollfd p = { .fd = s->keeper.fd, .events = POLLIN };
-
-	if (s->keeper.fd < 0)
-		return true;
-	if (!(atomic_load(&s->counter->word) & WIRE_KEEPER_DIED) || atomic_load(&init_sandboxed))
-		return false;
-	return sys->poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR));
+	if (r < 0)
+		return r;
+	r = link_tell(sys, s, ret);
+	if (r == 0)
+		r = link_hear(sys, s, ret);
+	if (link_failed(r)) /* it would cost every accept a deadline as long as it stands still */
+		link_give_up(sys, s);
+	return r;
 }
 
 /* Would accept(2) wait now? A server that polled first does not expect that, and may have more to
@@ -120,16 +107,48 @@ static bool would_wait(const struct sys *sys, int fd)
 	return flags != -1 && !(flags & O_NONBLOCK) && sys->poll(&p, 1, 0) == 0;
 }
 
-/* Where all shards wait for one queue, one that is never the quickest has nothing else to notice by. */
+/* Where all shards wait for one queue, one that is never the quickest has nothing else to notice by. Not
+ * while another thread is at it: there is no connection yet that might be a nudge. */
 void shard_notice(const struct sys *sys, int fd)
 {
 	struct shard *s = init_is_self() ? shard_get(sys, fd) : NULL;
 
 	if (!s)
 		return;
-	if (must_restore(sys, s))
+	if (!atomic_load(&s->busy))
 		(void)link_restore(sys, s, fd);
 	shard_put(sys, s);
+}
+
+/* In a turn. As shard_given(). */
+static int given(const struct sys *sys, struct shard *s, int fd, int accepted,
+                 struct sockaddr_storage *ret_peer, socklen_t *ret_len, int flags)
+{
+	struct wire_packet p;
+	int gift;
+
+	if (ask(sys, s, accepted, &p) < 0 || !p.body.given.nudge) {
+		wire_close_fds(sys, &p);
+		return accepted;
+	}
+	if (p.body.given.gift == 0 || p.n_fds != 1) {
+		wire_close_fds(sys, &p);
+		if (would_wait(sys, fd))
+			return accepted;
+		swallow(sys, accepted, s);
+		return -ECANCELED;
+	}
+	gift = p.fds[0];
+	if (!is_connection(sys, gift, ret_peer, ret_len) || set_flags(sys, gift, flags) < 0) {
+		swallow(sys, accepted, s);
+		sys->close(gift);
+		return -ECANCELED;
+	}
+	if (take(sys, s, p.body.given.gift, accepted) < 0) {
+		sys->close(gift);
+		return -ECANCELED;
+	}
+	return gift;
 }
 
 int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *addr, socklen_t *len,
@@ -137,47 +156,24 @@ int shard_given(const struct sys *sys, int fd, int accepted, struct sockaddr *ad
 {
 	struct shard *s = init_is_self() ? shard_get(sys, fd) : NULL;
 	struct sockaddr_storage peer;
-	struct wire_packet p;
-	socklen_t peer_len;
-	int r = accepted, given;
+	socklen_t peer_len = 0;
+	int r = accepted;
 
 	if (!s)
 		return accepted;
-	if (must_restore(sys, s) && link_restore(sys, s, fd) < 0) {
-		ask_no_more(s);
-		goto out;
+	if (s->owner != getpid()) /* what a fork has left is its parent's connection */
+		shard_touch(sys, fd, TOUCH_ACCEPT, -1);
+	if (s->owner == getpid() && link_restore(sys, s, fd) == 0 && link_take_turn(s) == 0) {
+		r = given(sys, s, fd, accepted, &peer, &peer_len, flags);
+		link_end_turn(s);
 	}
-	if (ask(sys, s, accepted, &p) < 0 || !p.body.given.nudge) {
-		wire_close_fds(sys, &p);
-		ask_no_more(s);
-		goto out;
+	if (r >= 0 && r != accepted) {
+		if (addr && len) {
+			memcpy(addr, &peer, room < peer_len ? room : peer_len);
+			*len = peer_len;
+		}
+		(void)fdtab_count((uintptr_t)s->counter);
 	}
-	if (p.body.given.gift == 0 || p.n_fds != 1) {
-		wire_close_fds(sys, &p);
-		if (would_wait(sys, fd))
-			goto out;
-		swallow(sys, accepted, s);
-		r = -ECANCELED;
-		goto out;
-	}
-	r = -ECANCELED;
-	given = p.fds[0];
-	if (!is_connection(sys, given, &peer, &peer_len) || set_flags(sys, given, flags) < 0) {
-		swallow(sys, accepted, s);
-		sys->close(given);
-		goto out;
-	}
-	if (take(sys, s, p.body.given.gift, accepted) < 0) {
-		sys->close(given);
-		goto out;
-	}
-	if (addr && len) {
-		memcpy(addr, &peer, room < peer_len ? room : peer_len);
-		*len = peer_len;
-	}
-	(void)fdtab_count((uintptr_t)s->counter);
-	r = given;
-out:
 	shard_put(sys, s);
 	return r;
 }

@@ -220,3 +220,11 @@ void shard_inherit(const struct sys *sys, int fd, enum shard_touch touch, int ep
 	fdtab_unlock();
 	shard_put(sys, s);
 }
+
+void shard_hold_unknown(const struct sys *sys)
+{
+	shard_scan(sys);
+	for (int fd = 0; fd < FDTAB_MARKS && atomic_load(&fdtab_tags) > 0; fd++)
+		if (fdtab_peek(fd) == FDTAB_CLAIM)
+			shard_inherit(sys, fd, TOUCH_HOLD, -1);
+}

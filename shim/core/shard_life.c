@@ -76,6 +76,15 @@ static void wait_for_keeper(const struct sys *sys, const struct shard *s)
 		link_close(sys, &barrier);
 }
 
+/* No other thread has it in use: it would be a number of somebody else's there. */
+static void end_link(const struct sys *sys, struct shard *s)
+{
+	if (link_take_turn(s) < 0)
+		return; /* destroy() will */
+	link_close(sys, s);
+	link_end_turn(s);
+}
+
 /* The last descriptor of this process is closed. A child may have inherited socket and connection:
  * then only the end of the connection tells, which the child's copy keeps open. */
 static void leave_closed(const struct sys *sys, struct shard *s)
@@ -86,9 +95,9 @@ static void leave_closed(const struct sys *sys, struct shard *s)
 		return;
 	if (mine && s->forks == atomic_load(&init_forks)) {
 		(void)link_leave(sys, s, WIRE_CLOSED);
-		link_close(sys, s);
+		end_link(sys, s);
 	} else {
-		link_close(sys, s);
+		end_link(sys, s);
 		if (mine)
 			wait_for_keeper(sys, s);
 	}

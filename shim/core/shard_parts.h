@@ -90,10 +90,18 @@ int shard_claim(const struct sys *sys, struct shard *s, int fd, enum wire_want w
 enum wire_want shard_want(const struct sys *sys, const struct shard *s, int epfd,
                           struct shard_watches *ret_watches);
 
-/** shard_reclaim - with the next keeper, or a new connection; from the thread that accepts */
+/**
+ * shard_reclaim - with the next keeper, or a new connection, if there is none; from the thread that accepts
+ *
+ * Waits for another thread that is at it, and does not try again what that one has tried in vain. Returns 0;
+ * -EAGAIN: not yet; -errno.
+ */
 int shard_reclaim(const struct sys *sys, struct shard *s, int fd);
 
 /** shard_inherit - look into a number whose mark is none, or FDTAB_CLAIM alone */
 void shard_inherit(const struct sys *sys, int fd, enum shard_touch touch, int epfd);
+
+/** shard_hold_unknown - tell the keeper of the listeners that were here before this program */
+void shard_hold_unknown(const struct sys *sys);
 
 #endif

@@ -109,7 +109,7 @@ static int adopt_bare(struct keeper *k, int conn, const struct wire_rejoin *rejo
 	                      k->groups[c->group].slots[slot].generation + 1);
 	if (member < 0)
 		return member;
-	nudge_adopted(k, member);
+	nudge_call_again(k, member);
 	(void)group_list(k, c->group);
 	group_steer(k, c->group);
 	give_pump(k, c->group);
@@ -142,7 +142,7 @@ int adopt_rejoin(struct keeper *k, int conn, const struct wire_rejoin *rejoin, i
 		g->ghost_index[l.slot] = WIRE_NO_INDEX;
 		g->ghosts--;
 	}
-	nudge_adopted(k, member);
+	nudge_call_again(k, member);
 	(void)group_list(k, group);
 	if (first && g->ghosts > 0)
 		nudge_wake_ghosts(k, group);

@@ -14,6 +14,7 @@
 #include "give.h"
 #include "group.h"
 #include "member.h"
+#include "nudge.h"
 #include "peer.h"
 #include "process.h"
 #include "request.h"
@@ -121,6 +122,8 @@ static void ended(struct keeper *k, int conn)
 		c->dead = true;
 	if (c->group != NONE)
 		give_pump(k, c->group);
+	if (c->state == CONN_OWNER && c->member != NONE)
+		nudge_call_again(k, c->member);
 	conn_changed(k, conn);
 	if (!launcher)
 		return;

@@ -64,8 +64,13 @@ void nudge_probe(struct keeper *k, int member);
  */
 int nudge_knock(struct keeper *k, const struct addr *addr);
 
-/** nudge_adopted - it has a new page: the nudge that is to wake it may be behind clients in its queue */
-void nudge_adopted(struct keeper *k, int member);
+/**
+ * nudge_call_again - its page does not say that nudges are on their way, and perhaps they are
+ *
+ * A new page: the one that is to wake it may be behind clients in its queue. A process that has given up
+ * asking (link_give_up()): others that share the socket have not.
+ */
+void nudge_call_again(struct keeper *k, int member);
 
 /** nudge_wake_ghosts - let the siblings of one that rejoined notice that their keeper has ended */
 void nudge_wake_ghosts(struct keeper *k, int group);

@@ -31,14 +31,6 @@ void nudge_call_all(struct keeper *k, int group, bool on)
 			page_nudged(&k->members[i].page, on);
 }
 
-void nudge_adopted(struct keeper *k, int member)
-{
-	struct member *m = &k->members[member];
-
-	if (m->page.at && awaits_anybody(k, m->group))
-		page_nudged(&m->page, true);
-}
-
 void nudge_end(struct keeper *k, int nudge)
 {
 	struct nudge *n = &k->nudges[nudge];
@@ -67,6 +59,14 @@ void nudge_call(struct keeper *k, int member)
 	struct member *m = &k->members[member];
 
 	if (m->page.at)
+		page_nudged(&m->page, true);
+}
+
+void nudge_call_again(struct keeper *k, int member)
+{
+	struct member *m = &k->members[member];
+
+	if (m->page.at && (nudge_outstanding(k, member) > 0 || awaits_anybody(k, m->group)))
 		page_nudged(&m->page, true);
 }
 
