@@ -265,6 +265,9 @@ void nudge_probe(struct keeper *k, int member)
 		return;
 	group_steer(k, m->group);
 	send_one(k, i);
+	/* Whoever is there may not be able to ask yet: it is to have a client that has hung up. */
+	if (m->state == WIRE_EMPTY && k->nudges[i].used)
+		(void)k->sys->shutdown(k->nudges[i].fd, SHUT_WR);
 }
 
 int nudge_knock(struct keeper *k, const struct addr *addr)

@@ -57,20 +57,30 @@ bool receiver_all_deaf(const struct keeper *k, int group)
 	return any;
 }
 
-static bool has_lost_connection(const struct member *m, int group)
+static bool has_lost_connection(const struct member *m)
 {
-	return m->used && m->group == group && m->state == WIRE_LIVE && m->page.at &&
-	       m->watch_at != NEVER && !m->condemned;
+	return m->state == WIRE_LIVE && m->watch_at != NEVER && !m->condemned;
+}
+
+/* Whoever claimed in vain while we stood still waits where it was forked: in a socket that nobody is
+ * known to accept from. */
+static bool may_be_waited_for(const struct member *m)
+{
+	return m->state == WIRE_EMPTY;
 }
 
 void receiver_wake(struct keeper *k, int group)
 {
 	if (receiver_exists(k, group))
 		return;
-	for (int i = 0; i < k->member_top; i++)
-		if (has_lost_connection(&k->members[i], group)) {
-			if (nudge_all_given_up(k, i))
-				nudge_member_ended(k, i);
-			nudge_probe(k, i);
-		}
+	for (int i = 0; i < k->member_top; i++) {
+		const struct member *m = &k->members[i];
+
+		if (!m->used || m->group != group || !m->page.at ||
+		    !(has_lost_connection(m) || may_be_waited_for(m)))
+			continue;
+		if (nudge_all_given_up(k, i))
+			nudge_member_ended(k, i);
+		nudge_probe(k, i);
+	}
 }

@@ -14,7 +14,8 @@ int receiver_choose(const struct keeper *k, int group);
 bool receiver_all_deaf(const struct keeper *k, int group);
 
 /**
- * receiver_wake - nobody can be nudged: wake those that live and have lost their connection
+ * receiver_wake - nobody can be nudged: wake those that live and have lost their connection, and whoever
+ * waits in a socket that nobody is known to accept from
  *
  * They come back with their next accept, and while no client comes there is none. Who cannot (its keeper
  * was found too slow just now) takes this nudge for a client that hangs up, and is sent another one

@@ -421,6 +421,36 @@ def registrations_move_with_the_listener_once_the_keeper_answers():
         check(returns < accepted + 50, "empty wake-ups:", counts)
 
 
+def woken_by_the_keeper(how):
+    """A client waits in the queue of a worker that died while the keeper stood still; its successors have
+    asked in vain and wait where nobody comes."""
+    server = prefork(how, env={"SOCKSHARD_LOG": "debug"})
+    own_sockets(server, children(server.pid))
+    for pid in children(server.pid):
+        freeze(pid)
+    clients = [socket.create_connection(("127.0.0.1", PORT), 60) for _ in range(20)]
+    stopped = with_the_keeper_stopped(server)
+    until(20, "questions in vain", lambda: server.output().count("the keeper does not grant it") >= 4)
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
+    begun = time.monotonic()
+    while clients:
+        ready = select.select(clients, [], [], 40)[0]
+        check(ready, f"{len(clients)} of 20 clients were not served", status())
+        for client in ready:
+            check(client.recv(100), "a client was not served")
+            client.close()
+            clients.remove(client)
+    print(f"{how}: all were served after {time.monotonic() - begun:.1f} s")
+    own_sockets(server, children(server.pid), slots=4)
+
+
+for _how in ("accept", "epoll"):
+    test(90, name=f"clients_of_dead_workers_are_served_once_a_stopped_keeper_goes_on_{_how}")(
+        lambda how=_how: woken_by_the_keeper(how)
+    )
+
+
 def registrations(output, word):
     """pid -> what the kernel lists of its epoll instances: (instance, number, events, data) -> inode"""
     found = {}
