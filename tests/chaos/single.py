@@ -222,16 +222,9 @@ def has_given_up(pid):
     return not local & socket_inodes(pid) and queued_at(pid, PORT) == 0
 
 
-def within(seconds, predicate):
-    end = time.monotonic() + seconds
-    while not predicate() and time.monotonic() < end:
-        time.sleep(0.02)
-    return predicate()
-
-
-def stopped_before_an_acknowledgement(enough):
-    """The shard gives up waiting for the answer, and the keeper reads the word all the same. -> whether
-    enough([survivor has given up]) came about."""
+@test(60)
+def a_keeper_stopped_before_an_acknowledgement_loses_nothing():
+    """The shard gives up waiting for the answer, and the keeper reads the word all the same."""
     file = os.path.join(folder(), "die")
     launcher = with_lib_die("stop", file)
     pids = {s: m["pid"] for s, m in until_live(4, PORT).items()}
@@ -241,19 +234,13 @@ def stopped_before_an_acknowledgement(enough):
     write(file, "")
     os.kill(pids[0], signal.SIGKILL)
     until(10, "a stopped keeper", lambda: not os.path.exists(file) and state(keeper) == "T")
-    given_up = within(8, lambda: enough([has_given_up(pids[s]) for s in (1, 2, 3)]))
+    until(8, "one that gives up", lambda: any(has_given_up(pids[s]) for s in (1, 2, 3)))
     os.kill(keeper, signal.SIGCONT)
     words = answers(clients)
     print(f"{len(words)} of 12 answered")
     launcher.signal(signal.SIGCONT)
     whole(PORT, 4)
     stop(launcher, PORT)
-    return given_up
-
-
-@test(60)
-def a_keeper_stopped_before_an_acknowledgement_loses_nothing():
-    check(stopped_before_an_acknowledgement(any), "nobody gives up")
 
 
 @test(60)
@@ -278,15 +265,34 @@ def a_thread_cancelled_in_the_midst_of_a_question_loses_nothing():
     stop(launcher, PORT)
 
 
-@test(180)
+@test(60)
 def shards_that_have_all_given_up_asking_are_woken():
-    """No client comes that they could notice by that the keeper goes on. How many nudges stand where when it
-    is stopped is luck: a second one behind the first would wake its shard all the same."""
-    for _ in range(5):
-        if stopped_before_an_acknowledgement(all):
-            return
-        print("not all have given up; once more", flush=True)
-    print("never all of them: only that nothing is lost was seen")
+    """No client comes that they could notice by that the keeper goes on. The keeper stops when nudges stand in
+    each one's queue, and none behind those that it has threads for: it would wake its shard all the same."""
+    launcher = run(4, *argv("block", "threads=4"))
+    pids = {s: m["pid"] for s, m in until_live(4, PORT).items()}
+    keeper = status()["keeper"]["pid"]
+    clients = wait_in_queue(0, 12, connect, PORT)
+    launcher.signal(signal.SIGSTOP)
+    for slot in (1, 2, 3):
+        freeze_all(pids[slot])
+    os.kill(pids[0], signal.SIGKILL)
+    until(10, "nudges before all", lambda: all(queued_at(pids[s], PORT) for s in (1, 2, 3)), 0.002)
+    freeze_all(keeper)
+    for slot in (1, 2, 3):
+        os.kill(pids[slot], signal.SIGCONT)
+
+    def given_up():
+        return all(has_given_up(pids[s]) for s in (1, 2, 3))
+
+    until(20, "shards that have given up", lambda: given_up() and not time.sleep(0.1) and given_up())
+    check(not any(c.answered() for c in clients), "somebody has asked and was answered")
+    os.kill(keeper, signal.SIGCONT)
+    words = answers(clients)
+    print(f"{len(words)} of 12 answered")
+    launcher.signal(signal.SIGCONT)
+    whole(PORT, 4)
+    stop(launcher, PORT)
 
 
 @test(60)
