@@ -116,6 +116,15 @@ static bool must_speak(const struct keeper *k, const struct nudge *n)
 	       member_int(k, k->members[n->member].fd, IPPROTO_TCP, TCP_DEFER_ACCEPT) != 0;
 }
 
+/* Before the handshake is over it would be taken back (inet_shutdown() of the kernel). */
+void nudge_hang_up(struct keeper *k, int nudge)
+{
+	struct pollfd p = { .fd = k->nudges[nudge].fd, .events = POLLOUT };
+
+	if (k->sys->poll(&p, 1, 0) > 0 && !(p.revents & (POLLERR | POLLHUP)))
+		(void)k->sys->shutdown(p.fd, SHUT_WR);
+}
+
 static int connect_nudge(struct keeper *k, int nudge)
 {
 	struct nudge *n = &k->nudges[nudge];
@@ -135,6 +144,7 @@ static int connect_nudge(struct keeper *k, int nudge)
 	k->soon = true;
 	if (must_speak(k, n))
 		(void)send(n->fd, "\n", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	nudge_hang_up(k, nudge);
 	FAULT(nudge_sent);
 	return 0;
 }
@@ -265,9 +275,6 @@ void nudge_probe(struct keeper *k, int member)
 		return;
 	group_steer(k, m->group);
 	send_one(k, i);
-	/* Whoever is there may not be able to ask yet: it is to have a client that has hung up. */
-	if (m->state == WIRE_EMPTY && k->nudges[i].used)
-		(void)k->sys->shutdown(k->nudges[i].fd, SHUT_WR);
 }
 
 int nudge_knock(struct keeper *k, const struct addr *addr)

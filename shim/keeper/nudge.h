@@ -55,6 +55,14 @@ void nudge_withdraw(struct keeper *k, int group, unsigned keep);
 /** nudge_anybody - wake whoever the kernel's hash chooses; commits. 0 or -errno */
 int nudge_anybody(struct keeper *k, int group);
 
+/**
+ * nudge_hang_up - it says no more, as soon as it is connected
+ *
+ * Whoever takes it out of the queue and asks hears what it is all the same. Whoever cannot ask has a client
+ * that has hung up, and does not wait for what it would say.
+ */
+void nudge_hang_up(struct keeper *k, int nudge);
+
 /** nudge_probe - to a shard that may not accept: its swallowing proves that it does; commits */
 void nudge_probe(struct keeper *k, int member);
 

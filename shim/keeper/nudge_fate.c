@@ -118,6 +118,8 @@ void nudge_restore(struct keeper *k)
 			n->used = false;
 		else if (n->used && !is_on_its_way(n->fd))
 			nudge_end(k, i);
+		else if (n->used)
+			nudge_hang_up(k, i);
 	}
 	for (int i = 0; i < k->member_top; i++)
 		if (k->members[i].used && k->members[i].page.at)
@@ -175,6 +177,7 @@ void nudge_on_time(struct keeper *k)
 			continue;
 		}
 		n->gave_up = true; /* a busy shard may still fetch it */
+		nudge_hang_up(k, i);
 		n->look_at = k->now + UNSEEN_MS;
 		if (n->member == NONE) {
 			give_pump(k, n->group);

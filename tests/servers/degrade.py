@@ -359,9 +359,8 @@ def accepts_stay_bounded_when_the_keeper_stops_behind_a_nudge():
     check(len(times) >= own, f"of {own} in its own queue {len(times)} were answered")
     check(times[-1] < STILL, "accepts wait for the keeper:", [f"{took:.2f}" for took in times])
     wake_keeper(by_hand)
-    for _ in range(5):  # whoever accepts finds the keeper again
-        ask()
-    all_answered(left)
+    # whoever accepts finds the keeper again; and is given others, whom it serves until they end
+    all_answered(left + clients(5, "ident"))
     check(states() == ["live", "orphan"] and group(PORT)["lost"] == 0, status())
     back = connections([pids[1]])
     for _ in range(50):
