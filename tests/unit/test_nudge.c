@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -177,6 +178,52 @@ static void only_those_with_a_rule_are_sent_without_another_program(void **state
 	assert_true(k->nudges[without].unsent);
 }
 
+/* The kernel takes it to either of the two. */
+static int accept_one(void)
+{
+	struct pollfd p[] = {{.fd = k->members[DEAD].fd, .events = POLLIN},
+			     {.fd = k->members[ALIVE].fd, .events = POLLIN}};
+
+	assert_int_equal(poll(p, 2, 10000), 1);
+	return accept(p[0].revents ? p[0].fd : p[1].fd, NULL, NULL);
+}
+
+static void whoever_takes_one_for_a_client_does_not_wait_for_it(void **state)
+{
+	struct program_rule rules[NUDGES_MAX];
+	struct timeval patience = {.tv_sec = 10};
+	int sent, fd;
+	char byte;
+
+	(void)state;
+	add_live();
+	sent = nudge_prepare(k, ALIVE, false);
+	(void)nudge_rules(k, 0, rules, NUDGES_MAX);
+	nudge_send_ruled(k, 0);
+	fd = accept_one();
+	assert_return_code(fd, errno);
+	assert_return_code(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), errno);
+	assert_int_equal(recv(fd, &byte, 1, 0), 0);
+	assert_int_equal(nudge_find(k, 0, &k->nudges[sent].peer, &k->nudges[sent].local), sent);
+	close(fd);
+}
+
+static void a_call_that_one_process_took_down_is_made_again_for_the_others(void **state)
+{
+	int nudge;
+
+	(void)state;
+	add_live();
+	nudge_call_again(k, ALIVE);
+	assert_false(is_nudged(ALIVE));
+	nudge = nudge_prepare(k, ALIVE, false);
+	atomic_fetch_and(&k->members[ALIVE].page.at->word, ~(uint64_t)WIRE_NUDGED);
+	nudge_call_again(k, ALIVE);
+	assert_true(is_nudged(ALIVE));
+	nudge_end(k, nudge);
+	assert_false(is_nudged(ALIVE));
+}
+
 static void what_was_sent_is_never_withdrawn(void **state)
 {
 	struct program_rule rules[NUDGES_MAX];
@@ -298,6 +345,8 @@ int main(void)
 		TEST(no_shard_has_more_made_ahead_than_it_may_have_before_it),
 		TEST(none_is_made_ahead_of_a_group_that_is_not_steered),
 		TEST(only_those_with_a_rule_are_sent_without_another_program),
+		TEST(whoever_takes_one_for_a_client_does_not_wait_for_it),
+		TEST(a_call_that_one_process_took_down_is_made_again_for_the_others),
 		TEST(what_was_sent_is_never_withdrawn),
 		TEST(with_its_shard_ends_what_was_not_sent),
 		TEST(the_next_worker_ends_what_was_not_sent),
