@@ -32,9 +32,18 @@ class Failure(Exception):
     pass
 
 
+class Skip(Exception):
+    pass
+
+
 def check(condition, *words):
     if not condition:
         raise Failure(" ".join(str(word) for word in words))
+
+
+def skip(*words):
+    """This system cannot show it: tests/run says `skip`."""
+    raise Skip(" ".join(str(word) for word in words))
 
 
 def need(tool):
@@ -69,6 +78,8 @@ def main():
     status = 0
     try:
         _tests[sys.argv[1]][0]()
+    except Skip as reason:
+        print("SKIPPED:", reason, flush=True)
     except Failure as failure:
         print("FAILED:", failure, flush=True)
         traceback.print_exc()
