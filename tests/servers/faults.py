@@ -105,14 +105,6 @@ class Keeper:
             self.process.popen.wait(10)
 
 
-def children(pid):
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [int(word) for word in file.read().split()]
-    except OSError:
-        return []
-
-
 def sleeps_in_epoll(pid):
     try:
         with open(f"/proc/{pid}/wchan") as file:

@@ -203,6 +203,19 @@ def stop(launcher, *ports):
         until(2, f"a free port {port}", lambda: refuses(port))
 
 
+def children(pid):
+    """its child processes, in the order of their numbers"""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{entry}/stat") as file:
+                if int(file.read().rpartition(")")[2].split()[1]) == pid:
+                    found.append(int(entry))
+        except (OSError, ValueError):
+            continue
+    return sorted(found)
+
+
 def refuses(port, host="127.0.0.1"):
     """Does nobody listen? Ends with RST: else a server that ends at the same moment may leave its end of the
     connection in TIME_WAIT, which is in the way of the next one that does not set SO_REUSEADDR."""
