@@ -4,6 +4,7 @@ make connections from chosen source ports. Waits for events with a deadline, nev
 A test script registers functions with @test() and ends with main(); `script --list` prints one
 line a test: name, time limit in seconds, variants (tests/run explains them)."""
 
+import concurrent.futures
 import json
 import os
 import re
@@ -327,6 +328,22 @@ def flows(ask, port, sources, hosts):
         for host in hosts
         for source in sources
     }
+
+
+def side_by_side(n, jobs, do):
+    """do(*job) of every job, n at a time. job -> its result; all have ended when failures are told"""
+    done, failed = {}, []
+
+    def one(job):
+        try:
+            done[job] = do(*job)
+        except Exception as error:
+            failed.append(f"{job}: {error}")
+
+    with concurrent.futures.ThreadPoolExecutor(n) as pool:
+        list(pool.map(one, jobs))
+    check(not failed, f"{len(failed)} of {len(jobs)} failed:\n" + "\n".join(failed))
+    return done
 
 
 def state(pid):

@@ -67,16 +67,24 @@ static void *end_the_first_question(void *unused)
 	return unused;
 }
 
-static void a_thread_waits_for_the_question_of_another(void **state)
+/* What link_tell() says while the question of another thread is under way, which ends so. */
+static int told_beside(void *(*first_ends)(void *))
 {
 	struct wire_packet p = question();
 	pthread_t first;
+	int r;
 
-	(void)state;
 	atomic_store(&shard.busy, true);
-	assert_int_equal(pthread_create(&first, NULL, end_the_first_question, NULL), 0);
-	assert_int_equal(link_tell(sys_get(), &shard, &p), 0);
+	assert_int_equal(pthread_create(&first, NULL, first_ends, NULL), 0);
+	r = link_tell(sys_get(), &shard, &p);
 	assert_int_equal(pthread_join(first, NULL), 0);
+	return r;
+}
+
+static void a_thread_waits_for_the_question_of_another(void **state)
+{
+	(void)state;
+	assert_int_equal(told_beside(end_the_first_question), 0);
 	assert_true(keeper_has_a_question());
 }
 
@@ -90,14 +98,8 @@ static void *lose_the_connection(void *unused)
 
 static void the_next_thread_hears_that_the_connection_is_lost(void **state)
 {
-	struct wire_packet p = question();
-	pthread_t first;
-
 	(void)state;
-	atomic_store(&shard.busy, true);
-	assert_int_equal(pthread_create(&first, NULL, lose_the_connection, NULL), 0);
-	assert_int_equal(link_tell(sys_get(), &shard, &p), -ENOTCONN);
-	assert_int_equal(pthread_join(first, NULL), 0);
+	assert_int_equal(told_beside(lose_the_connection), -ENOTCONN);
 	assert_false(atomic_load(&shard.busy));
 }
 
