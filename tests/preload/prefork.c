@@ -7,7 +7,8 @@
  *           of epoll_wait, M accepted; idle: one more child that never accepts; user: workers change to
  *           uid and gid 65534; chroot: workers in an empty root; seccomp: workers forbid new kinds of
  *           calls before they serve; environ: the parent overwrites its environment; exec: the parent
- *           executes itself with the listener before it forks; FD: that listener
+ *           executes itself with the listener before it forks; listen: the parent only binds, each
+ *           worker listens; FD: the listener
  * SIGTERM ends it and its workers; a worker that ends has a successor. */
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -155,6 +156,8 @@ static void worker(void)
 {
 	pthread_t threads[8];
 
+	if (is("listen") && listen(listener, 64) < 0)
+		die("listen");
 	if (is("chroot") && (chroot("/proc/self/map_files") < 0 || chdir("/") < 0))
 		die("chroot");
 	if (is("seccomp"))
@@ -204,6 +207,15 @@ static void overwrite_environment(void)
 	memset(environ[0], 'x', (size_t)(end - environ[0] - 1));
 }
 
+static void await_listen(void)
+{
+	int listens = 0;
+	socklen_t len = sizeof(listens);
+
+	while (getsockopt(listener, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && !listens)
+		usleep(1000);
+}
+
 static void nothing(int number)
 {
 	(void)number;
@@ -218,7 +230,9 @@ int main(int argc, char **argv)
 	how = argc > 2 ? argv[2] : "accept";
 	option = argc > 4 ? argv[4] : "";
 	sigaction(SIGUSR1, &wake, NULL);
-	listener = atoi(option) ? atoi(option) : victim_listen(port);
+	listener = atoi(option)   ? atoi(option)
+		   : is("listen") ? victim_bind(port)
+				  : victim_listen(port);
 	if (is("exec"))
 		execute(argv, port);
 	if (is("environ"))
@@ -233,6 +247,7 @@ int main(int argc, char **argv)
 	}
 	for (int i = 0; i < n + is("idle"); i++)
 		fork_worker(i == n);
+	await_listen();
 	victim_ready();
 	if (is("later"))
 		pause();
