@@ -2,7 +2,8 @@
  *   HOW     accept, accept4, poll, ppoll, poll_chk, ppoll_chk, select, pselect, epoll, epoll_pwait,
  *           epoll_pwait2: what a worker calls first
  *   OPTION  parent: the parent serves too; later: once it gets SIGUSR1; threads: 8 threads in each
- *           worker; lock: a record lock around each accept; epoll: the listener is registered in the
+ *           worker; lock, flock: a record lock, or one of
+ *           flock(2), around each accept; epoll: the listener is registered in the
  *           parent, and the workers share the epoll instance; count: answers have "pid N M": N returns
  *           of epoll_wait, M accepted; idle: one more child that never accepts; user: workers change to
  *           uid and gid 65534; chroot: workers in an empty root; seccomp: workers forbid new kinds of
@@ -17,6 +18,7 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/syscall.h>
@@ -93,8 +95,21 @@ static void lock(short type)
 {
 	struct flock l = {.l_type = type, .l_whence = SEEK_SET};
 
-	if (lock_file >= 0 && fcntl(lock_file, F_SETLKW, &l) < 0)
+	if (lock_file >= 0 && is("flock") && flock(lock_file, type == F_WRLCK ? LOCK_EX : LOCK_UN) < 0)
+		die("flock");
+	if (lock_file >= 0 && is("lock") && fcntl(lock_file, F_SETLKW, &l) < 0)
 		die("fcntl");
+}
+
+/* A lock of flock(2) belongs to the open file: each worker opens it itself. */
+static void open_lock(void)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", lock_file);
+	lock_file = open(path, O_RDWR);
+	if (lock_file < 0)
+		die(path);
 }
 
 static void *serve(void *arg)
@@ -158,6 +173,8 @@ static void worker(void)
 
 	if (is("listen") && listen(listener, 64) < 0)
 		die("listen");
+	if (is("flock"))
+		open_lock();
 	if (is("chroot") && (chroot("/proc/self/map_files") < 0 || chdir("/") < 0))
 		die("chroot");
 	if (is("seccomp"))
@@ -241,7 +258,7 @@ int main(int argc, char **argv)
 		fcntl(listener, F_SETFL, O_RDWR | O_NONBLOCK);
 	if (is("epoll"))
 		shared_epoll = epoll_of_listener();
-	if (is("lock")) {
+	if (is("lock") || is("flock")) {
 		lock_file = mkstemp(name);
 		unlink(name);
 	}

@@ -223,6 +223,12 @@ def a_record_lock_around_accept_keeps_the_socket_shared():
     stays_shared("accept", "lock", "workers share one socket: accepts are serialised by a lock")
 
 
+@test(60, BOTH)
+def a_lock_of_flock_around_accept_keeps_the_socket_shared():
+    """Net::Server::PreFork"""
+    stays_shared("accept", "flock", "workers share one socket: accepts are serialised by a lock")
+
+
 def signed(fd, peer, key=b"secret"):
     """TCP_MD5SIG, tcp(7): what goes to and comes from that address is signed."""
     address = struct.pack("=H2x4s", socket.AF_INET, socket.inet_aton(peer)).ljust(128, b"\0")
