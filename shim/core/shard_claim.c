@@ -347,6 +347,22 @@ int shard_reclaim(const struct sys *sys, struct shard *s, int fd)
 	return r;
 }
 
+int shard_hold(const struct sys *sys, struct shard *s, int fd)
+{
+	struct shard_watches none = { .n = 0 };
+	struct shard before = { .counter = s->counter };
+	int r;
+
+	pthread_mutex_lock(&claims);
+	link_close(sys, s); /* a reservation of an address is no part in a socket */
+	s->counter = &fdtab_uncounted;
+	r = shard_claim(sys, s, fd, WIRE_WANT_HOLD, &none, true, true);
+	set_mark(s, r == 0 ? FDTAB_CLAIM : 0);
+	link_unmap_counter(&before);
+	pthread_mutex_unlock(&claims);
+	return r;
+}
+
 static void hold_unknown(const struct sys *sys)
 {
 	shard_scan(sys);

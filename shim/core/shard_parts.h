@@ -93,6 +93,13 @@ enum wire_want shard_want(const struct sys *sys, const struct shard *s, int epfd
 /** shard_reclaim - with the next keeper, or a new connection; from the thread that accepts */
 int shard_reclaim(const struct sys *sys, struct shard *s, int fd);
 
+/**
+ * shard_hold - take part in a socket of ours that another process has made a held one, without accepting
+ *
+ * From the first accept on it is claimed as by any forked worker. Returns 0; -errno.
+ */
+int shard_hold(const struct sys *sys, struct shard *s, int fd);
+
 /** shard_inherit - look into a number whose mark is none, or FDTAB_CLAIM alone */
 void shard_inherit(const struct sys *sys, int fd, enum shard_touch touch, int epfd);
 

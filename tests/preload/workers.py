@@ -59,6 +59,26 @@ for call_name in ("accept", "poll", "select", "epoll"):
     )
 
 
+def workers_that_listen_themselves(how):
+    """hypercorn, asyncio: each of them calls listen on the one socket that the parent has bound. All come
+    and go together, too: the parent has the socket all the time."""
+    server = workers_have_their_own(how, "listen")
+    for _ in range(3):
+        before = children(server.pid)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        until(20, "other workers", lambda: len(children(server.pid)) == 4 and
+              not set(before) & set(children(server.pid)))
+        own_sockets(server, children(server.pid))
+    check(not re.search("the keeper does not answer", server.output()), server.output())
+
+
+for call_name in ("accept", "epoll"):
+    test(60, BOTH, f"workers_that_listen_themselves_have_their_own_by_{call_name}")(
+        lambda how=call_name: workers_that_listen_themselves(how)
+    )
+
+
 @test(60, BOTH)
 def a_parent_that_accepts_later_gets_a_socket_of_its_own():
     server = prefork("epoll", "later")
@@ -95,6 +115,12 @@ def an_epoll_instance_of_all_workers_keeps_the_socket_shared():
 @test(60, BOTH)
 def a_record_lock_around_accept_keeps_the_socket_shared():
     stays_shared("accept", "lock", "workers share one socket: accepts are serialised by a lock")
+
+
+@test(60, BOTH)
+def a_lock_of_flock_around_accept_keeps_the_socket_shared():
+    """Net::Server::PreFork"""
+    stays_shared("accept", "flock", "workers share one socket: accepts are serialised by a lock")
 
 
 @test(60, BOTH)

@@ -237,6 +237,34 @@ static void a_master_that_closes_after_its_workers_frees_the_port_at_once(void *
 	shard_forget(&master);
 }
 
+/* lighttpd's: it closes the listener and exits, while its last worker says that it leaves. */
+static void a_master_that_ends_while_its_last_worker_leaves_does_not_hold_the_port(void **state)
+{
+	struct wire_reserve w = wanted(tcp(), "a");
+	struct shard_process master;
+	struct wire_packet p;
+	struct worker one;
+
+	(void)state;
+	w.hold_ms = LONG_MS;
+	master = shard_fork(&w);
+	one = worker_of(&master.joined, WIRE_WANT_OWN);
+	shard_order(&master, 's');
+	shard_order(&master, 'c');
+	assert_int_equal(state_of(0), WIRE_LIVE); /* the keeper has seen that the connection has ended */
+	assert_int_equal(kill(keeper_pid, SIGSTOP), 0);
+	memset(&p, 0, sizeof(p));
+	p.head.type = WIRE_LEAVE;
+	p.body.leave.action = WIRE_CLOSED;
+	assert_int_equal(keeper_tell(sys_get(), &one.c, &p), 0);
+	shard_kill(&master); /* it hears of this after that */
+	assert_int_equal(kill(keeper_pid, SIGCONT), 0);
+	assert_int_equal(keeper_hear(sys_get(), &one.c, &p), 0);
+	await(look().groups == 0);
+	worker_end(&one);
+	shard_forget(&master);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -249,6 +277,7 @@ int main(void)
 		KEEPER_TEST(what_waits_at_the_last_workers_exit_waits_for_the_next_one),
 		KEEPER_TEST(sockets_that_lose_their_claimants_one_by_one_have_even_shares_with_the_next),
 		KEEPER_TEST(a_master_that_closes_after_its_workers_frees_the_port_at_once),
+		KEEPER_TEST(a_master_that_ends_while_its_last_worker_leaves_does_not_hold_the_port),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
