@@ -5,6 +5,7 @@ prefix  ?= /usr/local
 bindir  ?= $(prefix)/bin
 libdir  ?= $(prefix)/lib/sockshard
 mandir  ?= $(prefix)/share/man
+completiondir ?= $(prefix)/share/bash-completion/completions
 BUILD   ?= build
 
 SYSTEM := $(shell uname -s)
@@ -64,6 +65,7 @@ EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 LINT_C   := $(wildcard shim/*/*.c tests/*/*.c examples/*.c)
 MAN      := $(wildcard docs/man/*.[1-9])
 INSTALLED = $(bindir)/sockshard $(libdir)/libsockshard.so \
+            $(completiondir)/sockshard \
             $(foreach m,$(MAN),$(mandir)/man$(subst .,,$(suffix $(m)))/$(notdir $(m)))
 
 # python3 is nice to have there: examples/demo has a server of its own.
@@ -83,6 +85,7 @@ install: all
 	install -d $(sort $(dir $(INSTALLED:%=$(DESTDIR)%)))
 	install -m 755 $(BUILD)/sockshard $(DESTDIR)$(bindir)/sockshard
 	install -m 644 $(BUILD)/libsockshard.so $(DESTDIR)$(libdir)/libsockshard.so
+	install -m 644 shim/cli/completion.bash $(DESTDIR)$(completiondir)/sockshard
 	$(foreach m,$(MAN),install -m 644 $(m) $(DESTDIR)$(mandir)/man$(subst .,,$(suffix $(m)))/ &&) :
 
 # Leaves folders that others use too.

@@ -200,6 +200,17 @@ static const char *left_alone(const struct check_dry_socket *s, const struct pol
 	return NULL;
 }
 
+/* Has a socket of the address been seen to listen? A master may try the address, close it, and leave it to
+ * its workers, each with a socket of its own (hitch). */
+static bool is_listened_at(const struct check_dry *d, const struct addr *addr)
+{
+	for (size_t i = 0; i < d->n_sockets; i++) {
+		if (d->sockets[i].listens && check_dry_same(&d->sockets[i].addr, addr))
+			return true;
+	}
+	return false;
+}
+
 /* One address; false: it was to be shared and is not. */
 static bool show_address(FILE *to, const struct check_report *r, const struct check_dry_socket *s)
 {
@@ -217,11 +228,11 @@ static bool show_address(FILE *to, const struct check_report *r, const struct ch
 		snprintf(by, sizeof(by), ", bound by pid %d", (int)s->binder);
 	if (rule == NULL || alone != NULL) {
 		line(to, "note", "%s %s%s: %s", proto, address, by, alone != NULL ? alone : "");
-		if (s->listens)
+		if (is_listened_at(r->dry, &s->addr))
 			show_accepting(to, r, s, NULL);
 		return true;
 	}
-	if (!s->listens && s->addr.proto == IPPROTO_TCP) {
+	if (!is_listened_at(r->dry, &s->addr) && s->addr.proto == IPPROTO_TCP) {
 		line(to, "note", "%s %s%s: did not listen", proto, address, by);
 		return true;
 	}

@@ -102,12 +102,12 @@ static void watch_line(const char *line, int epfd, const struct fdinfo_visitor *
 	v->watch(&w, v->arg);
 }
 
-/* "lock:   1: POSIX  ADVISORY  WRITE 677 00:15:5 0 EOF" */
+/* "lock:   1: POSIX  ADVISORY  WRITE 677 00:15:5 0 EOF"; of flock(2): FLOCK, of F_OFD_SETLK: without a pid */
 static void lock_line(const char *line, const struct fdinfo_visitor *v)
 {
 	unsigned long long pid;
 
-	if (strstr(line, " POSIX ") &&
+	if ((strstr(line, " POSIX ") || strstr(line, " FLOCK ")) &&
 	    (field(line, " WRITE ", 10, &pid) || field(line, " READ ", 10, &pid)))
 		v->lock((int)pid, v->arg);
 }

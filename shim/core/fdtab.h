@@ -11,7 +11,7 @@
 
 struct shard;
 
-/* Marks. Else: the address of a struct wire_page, with FDTAB_CLAIM or without. */
+/* Marks. Else: the address of a struct wire_page, alone, with FDTAB_CLAIM, or with FDTAB_POLLED too. */
 #define FDTAB_NOT_OURS 0u
 #define FDTAB_INTERNAL 1u /* a descriptor of the preload's own */
 #define FDTAB_CLAIM    2u /* a listener this process has not accepted from yet; without an address:

@@ -101,24 +101,6 @@ static int take_made(const struct sys *sys, struct shard *s, struct wire_packet 
 	return 0;
 }
 
-static void say(const struct shard *s, int fd, const struct wire_joined *j)
-{
-	char text[ADDR_TEXT_MAX];
-
-	addr_format(&s->addr, text, sizeof(text));
-	if (j->made)
-		log_info("fd %d: %s: a socket of this process's own, slot %u", fd, text, j->slot);
-	else if (j->option[0])
-		log_warn("%s: the workers share one socket: its option %.31s cannot be copied", text,
-		         j->option);
-	else if (j->why == -EBUSY)
-		log_info("fd %d: %s: shared with the process that listens, which waits itself", fd, text);
-	else if (j->why)
-		log_warn("%s: the workers share one socket: %s", text, strerror(-j->why));
-	else
-		log_info("fd %d: %s: slot %u", fd, text, j->slot);
-}
-
 static enum shard_part part_of(enum wire_want want, int why)
 {
 	if (want == WIRE_WANT_HOLD)
@@ -180,7 +162,7 @@ static int attempt(const struct sys *sys, struct shard *s, struct shard *c, int 
 	}
 	if (r == 0) {
 		settle(sys, s, c, &p, part_of(plan->want, p.body.joined.why));
-		say(s, fd, &p.body.joined);
+		shard_say_part(s, fd, &p.body.joined);
 	}
 	wire_close_fds(sys, &p);
 	return r;
@@ -351,6 +333,22 @@ static int reclaim(const struct sys *sys, struct shard *s, int fd)
 	set_mark(s, 0);
 	log_info("fd %d: the keeper is there again", fd);
 	return 0;
+}
+
+int shard_hold(const struct sys *sys, struct shard *s, int fd)
+{
+	struct shard_watches none = { .n = 0 };
+	struct shard before = { .counter = s->counter };
+	int r;
+
+	pthread_mutex_lock(&claims);
+	link_close(sys, s); /* a reservation of an address is no part in a socket */
+	s->counter = &fdtab_uncounted;
+	r = shard_claim(sys, s, fd, WIRE_WANT_HOLD, &none, true, true);
+	set_mark(s, r == 0 ? FDTAB_CLAIM : 0);
+	link_unmap_counter(&before);
+	pthread_mutex_unlock(&claims);
+	return r;
 }
 
 int shard_reclaim(const struct sys *sys, struct shard *s, int fd)

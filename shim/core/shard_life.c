@@ -1,4 +1,5 @@
-/* From listen(2) to the last close(2) of a socket of ours. shard_claim.c: what forked processes do. */
+/* What ends a socket of ours, to its last close(2). shard_listen.c: how it begins; shard_claim.c: what
+ * forked processes do. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -158,78 +159,6 @@ int shard_close(const struct sys *sys, int fd)
 	r = sys->close(fd) == -1 ? -errno : 0;
 	if (s)
 		shard_forget(sys, fd);
-	return r;
-}
-
-static int join(const struct sys *sys, int fd, int backlog, struct shard *s)
-{
-	struct wire_packet p;
-	int r;
-
-	(void)shard_bind_late(sys, fd, s); /* EADDRINUSE: the keeper knows whether by the socket of all */
-	memset(&p, 0, sizeof(p));
-	p.head.type = WIRE_JOIN;
-	p.body.join.addr = s->addr;
-	p.body.join.cookie = s->cookie;
-	p.body.join.backlog = backlog;
-	p.fds[0] = fd;
-	p.n_fds = 1;
-	r = link_ask(sys, s, &p);
-	if (r == 0 && p.body.joined.made)
-		r = shard_share(sys, s, &p);
-	wire_close_fds(sys, &p);
-	if (r < 0)
-		return r;
-	memcpy(s->token, p.body.joined.token, sizeof(s->token));
-	s->state = SHARD_JOINED;
-	s->part = SHARD_JOINER;
-	s->shared |= s->mode == WIRE_MODE_SHARED;
-	s->unbound = false;
-	s->owner = getpid();
-	fdtab_lock();
-	fdtab_set_mark(s, (uintptr_t)s->counter | FDTAB_CLAIM);
-	fdtab_unlock();
-	if (p.body.joined.wanted_taken)
-		log_warn("SOCKSHARD_SLOT: slot %u is held by a live process: slot %u taken instead",
-		         init.slot, p.body.joined.slot);
-	log_info("fd %d is slot %u of group '%s'", fd, p.body.joined.slot, init.group);
-	return 0;
-}
-
-int shard_listen(const struct sys *sys, int fd, int backlog)
-{
-	struct shard *s;
-	char text[ADDR_TEXT_MAX];
-	int r = -ENOTCONN;
-
-	shard_touch(sys, fd, TOUCH_HOLD, -1);
-	s = init_is_self() ? shard_get(sys, fd) : NULL;
-	if (s && s->state == SHARD_BOUND && s->addr.proto == IPPROTO_TCP) {
-		r = join(sys, fd, backlog, s);
-		if (r == -EADDRINUSE && s->unbound) /* who was in the way went before the keeper looked */
-			r = join(sys, fd, backlog, s);
-		if (link_failed(r)) {
-			log_warn("%s: the keeper does not answer (%s): %s",
-			         addr_format(&s->addr, text, sizeof(text)), strerror(-r),
-			         init.strict ? "listen fails (SOCKSHARD_STRICT=1)"
-			         : s->alone  ? "not shared, the system refuses the option"
-			                     : "shared by the option alone");
-			if (init.strict)
-				goto out;
-			s->state = SHARD_PLAIN;
-			if (shard_bind_late(sys, fd, s) < 0) {
-				r = -EADDRINUSE;
-				goto out;
-			}
-		}
-	}
-	if (link_failed(r))
-		r = sys->listen(fd, backlog) == -1 ? -errno : 0;
-	if (r == 0 && !s)
-		shard_touch(sys, fd, TOUCH_HOLD, -1); /* received or inherited, and a listener from now on */
-out:
-	if (s)
-		shard_put(sys, s);
 	return r;
 }
 

@@ -86,6 +86,9 @@ int shard_unshare(const struct sys *sys, struct shard *s);
 int shard_claim(const struct sys *sys, struct shard *s, int fd, enum wire_want want,
                 const struct shard_watches *watches, bool start, bool rejoins);
 
+/** shard_say_part - the answer to a claim, in one line of the log */
+void shard_say_part(const struct shard *s, int fd, const struct wire_joined *j);
+
 /** shard_want - a socket of its own, or why not: then watches->bound, where there is a reason */
 enum wire_want shard_want(const struct sys *sys, const struct shard *s, int epfd,
                           struct shard_watches *ret_watches);
@@ -97,6 +100,13 @@ enum wire_want shard_want(const struct sys *sys, const struct shard *s, int epfd
  * -EAGAIN: not yet; -errno.
  */
 int shard_reclaim(const struct sys *sys, struct shard *s, int fd);
+
+/**
+ * shard_hold - take part in a socket of ours that another process has made a held one, without accepting
+ *
+ * From the first accept on it is claimed as by any forked worker. Returns 0; -errno.
+ */
+int shard_hold(const struct sys *sys, struct shard *s, int fd);
 
 /** shard_inherit - look into a number whose mark is none, or FDTAB_CLAIM alone */
 void shard_inherit(const struct sys *sys, int fd, enum shard_touch touch, int epfd);

@@ -1,10 +1,12 @@
-/* The record of a socket that we may share: its address as we compare it, made and thrown away. */
+/* The record of a socket that we may share: its address as we compare it, made and thrown away; and what
+ * the log says of this process's part in it. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "../os/os.h"
+#include "../util/log.h"
 #include "init.h"
 #include "link.h"
 #include "pool.h"
@@ -83,4 +85,22 @@ void shard_discard(const struct sys *sys, struct shard *s)
 	fdtab_lock();
 	pool_free(s, sizeof(*s));
 	fdtab_unlock();
+}
+
+void shard_say_part(const struct shard *s, int fd, const struct wire_joined *j)
+{
+	char text[ADDR_TEXT_MAX];
+
+	addr_format(&s->addr, text, sizeof(text));
+	if (j->made)
+		log_info("fd %d: %s: a socket of this process's own, slot %u", fd, text, j->slot);
+	else if (j->option[0])
+		log_warn("%s: the workers share one socket: its option %.31s cannot be copied", text,
+		         j->option);
+	else if (j->why == -EBUSY)
+		log_info("fd %d: %s: shared with the process that listens, which waits itself", fd, text);
+	else if (j->why)
+		log_warn("%s: the workers share one socket: %s", text, strerror(-j->why));
+	else
+		log_info("fd %d: %s: slot %u", fd, text, j->slot);
 }

@@ -12,7 +12,7 @@
  */
 int group_reserve(struct keeper *k, const struct wire_reserve *want);
 
-/** group_release - forget a group that nobody holds or has reserved */
+/** group_release_if_empty - forget a group that nobody holds or has reserved */
 void group_release_if_empty(struct keeper *k, int group);
 
 /** group_list - bring the index map in line with the kernel; 0, -ENOTSUP or -errno */

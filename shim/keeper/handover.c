@@ -75,7 +75,7 @@ void handover_rejoined(struct keeper *k, int member, uint64_t order)
 	set_order(m, order);
 }
 
-/* A slot that is known by its index alone: whoever had the buckets keeps them until all are back. */
+/* A slot that is known by its index alone: when it has the buckets it keeps them until it is back. */
 static bool is_ghost(const struct group *g, uint16_t slot)
 {
 	return g->ghosts > 0 && slot < BUCKETS_MAX && g->ghost_index[slot] != WIRE_NO_INDEX;

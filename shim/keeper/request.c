@@ -276,6 +276,29 @@ static int on_leave(struct keeper *k, int conn, struct wire_packet *p)
 	return request_reply(k, c, p, seq, r);
 }
 
+static int on_own_program(struct keeper *k, int conn, struct wire_packet *p)
+{
+	struct conn *c = &k->conn[conn];
+	uint32_t seq = p->head.seq;
+
+	if (c->group == NONE)
+		return -EPROTO;
+	k->groups[c->group].own_program = true;
+	group_steer(k, c->group);
+	return request_reply(k, c, p, seq, 0);
+}
+
+static int on_deaf(struct keeper *k, int conn, struct wire_packet *p)
+{
+	struct conn *c = &k->conn[conn];
+	uint32_t seq = p->head.seq;
+
+	c->deaf = true;
+	if (c->state == CONN_OWNER && c->member != NONE)
+		k->members[c->member].deaf = DEAF_ALWAYS;
+	return request_reply(k, c, p, seq, 0);
+}
+
 int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 {
 	struct conn *c = &k->conn[conn];
@@ -311,16 +334,9 @@ int request_handle(struct keeper *k, int conn, struct wire_packet *p)
 	case WIRE_TAKEN:
 		return on_taken(k, conn, p);
 	case WIRE_OWN_PROGRAM:
-		if (c->group == NONE)
-			return -EPROTO;
-		k->groups[c->group].own_program = true;
-		group_steer(k, c->group);
-		return request_reply(k, c, p, seq, 0);
+		return on_own_program(k, conn, p);
 	case WIRE_DEAF:
-		c->deaf = true;
-		if (c->state == CONN_OWNER && c->member != NONE)
-			k->members[c->member].deaf = DEAF_ALWAYS;
-		return request_reply(k, c, p, seq, 0);
+		return on_deaf(k, conn, p);
 	case WIRE_CLEAN_EXIT:
 		leave_clean_exit(k, conn, p->body.leave.action == WIRE_CLOSED);
 		return request_reply(k, c, p, seq, 0);

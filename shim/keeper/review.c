@@ -147,17 +147,20 @@ static void suspect(struct keeper *k, int member, uint32_t pid)
 	watch(k, member, SUSPECT_MS);
 }
 
-/* Is this owner one that has neither connection nor socket any more, while others have the socket? It is
- * forgotten when its process ends. */
-static bool has_left(struct keeper *k, int member, int conn)
+/* Owners that live, and have neither connection nor socket any more while others have the socket, are none
+ * from now on: once they have ended as well, nobody could tell that they had closed it. */
+static void forget_who_left(struct keeper *k, int member)
 {
-	struct conn *c = &k->conn[conn];
+	for (int i = 0; i < k->conn_top; i++) {
+		struct conn *c = &k->conn[i];
 
-	if (may_still_hold(&k->members[member], c->pid) || !leave_has_other_owner(k, member, c))
-		return false;
-	c->state = CONN_READY;
-	c->member = c->group = NONE;
-	return true;
+		if (!c->used || c->state != CONN_OWNER || c->member != member || c->fd != NONE ||
+		    c->dead || may_still_hold(&k->members[member], c->pid) ||
+		    !leave_has_other_owner(k, member, c))
+			continue;
+		c->state = CONN_READY;
+		c->member = c->group = NONE;
+	}
 }
 
 /* Somebody lives who has it, and nobody accepts: a master whose worker has ended. -> whether others are to
@@ -222,10 +225,9 @@ void review_member(struct keeper *k, int member)
 	enum ownership o;
 	int conn;
 
-	do {
-		claim_refresh(k, member);
-		o = ownership(k, member, &clean, &conn);
-	} while (o == SUSPECT && has_left(k, member, conn));
+	forget_who_left(k, member);
+	claim_refresh(k, member);
+	o = ownership(k, member, &clean, &conn);
 	switch (o) {
 	case OWNED:
 		owned(k, member, k->conn[conn].pid);

@@ -23,7 +23,7 @@ enum wire_type {
 	WIRE_JOIN,       /* shard: fd is the socket; the keeper listens (TCP) or binds (UDP) it */
 	WIRE_BOUND,      /* shard: did it itself under the keeper's grant */
 	WIRE_LEAVE,      /* shard: has closed or is about to disconnect its socket */
-	WIRE_CLAIM,      /* a process accepts from a socket it inherited, proven by token or descriptor */
+	WIRE_CLAIM,      /* a process takes part in a held socket, proven by token or descriptor */
 	WIRE_OWN_PROGRAM, /* shard: its server attached a program of its own */
 	WIRE_CLEAN_EXIT, /* shard: exit(3) runs; body as LEAVE */
 	WIRE_REGISTER,   /* launcher: n slots of a group are mine */
@@ -35,7 +35,7 @@ enum wire_type {
 	WIRE_STATUS_STRANGER,
 	WIRE_EVENT_LIVE, /* keeper to launcher: a copy of a slot has joined */
 	WIRE_EVENT_GONE, /* keeper to launcher: a held socket of a slot was given up */
-	WIRE_JOINED,     /* the answer to JOIN, BOUND and CLAIM */
+	WIRE_JOINED,     /* the answer to JOIN, BOUND, REJOIN and CLAIM */
 	WIRE_REJOIN,     /* shard: listens since before this keeper; fds: socket, memfd of its legacy */
 	WIRE_ASK,        /* shard: I accepted this connection; is it a nudge of yours? */
 	WIRE_GIVEN,      /* the answer; fd: the connection that waited elsewhere */
@@ -234,7 +234,7 @@ struct wire_status_group {
 struct wire_status_slot { /* of the group sent last */
 	uint32_t slot, pid, generation, state, weight, buckets, queue, supervised;
 	uint64_t accepted, given;
-	uint32_t parent; /* pid of the process that bound the socket it was forked with; 0: none */
+	uint32_t parent; /* pid of the master whose worker the owner is; 0: nobody's */
 	uint32_t owners; /* processes that accept from it, as far as known */
 };
 

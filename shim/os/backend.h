@@ -29,4 +29,10 @@ int backend_no_connections(int diag_fd, uint16_t port, struct os_listener *ret, 
 void backend_no_unshare(const struct sys *sys, int fd, const struct addr *addr, bool had_port,
 			bool had_addr);
 
+/* The fields of a system whose kernel neither takes a program nor tells what it has. */
+#define BACKEND_NO_VIEW                                                                            \
+	.attach = backend_no_attach, .cookie = backend_no_cookie, .queue = backend_no_queue,       \
+	.listeners_open = backend_no_listeners_open, .listeners = backend_no_listeners,            \
+	.accepted = backend_no_accepted, .half_open = backend_no_connections
+
 #endif

@@ -29,11 +29,5 @@ const struct os os_netbsd = {
 	.shared = netbsd_shared,
 	.listen_in_bind = true,
 	.members_max = 1,
-	.attach = backend_no_attach,
-	.cookie = backend_no_cookie,
-	.queue = backend_no_queue,
-	.listeners_open = backend_no_listeners_open,
-	.listeners = backend_no_listeners,
-	.accepted = backend_no_accepted,
-	.half_open = backend_no_connections,
+	BACKEND_NO_VIEW,
 };

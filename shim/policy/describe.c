@@ -1,4 +1,4 @@
-/* Rules in words, the words of the language, and what this version does not do yet. */
+/* Rules in words, and the words of the language. */
 #include "parse.h"
 
 #include <arpa/inet.h>

@@ -3,10 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,6 +26,16 @@ static struct {
 	ino_t ino;
 } stderr_was;
 
+/* inetd starts its services with the client's connection, or the listener, as 0, 1 and 2. */
+static bool is_network_socket(int fd)
+{
+	struct sockaddr_storage name = { 0 };
+	socklen_t len = sizeof(name);
+
+	return getsockname(fd, (struct sockaddr *)&name, &len) == 0 &&
+	       (name.ss_family == AF_INET || name.ss_family == AF_INET6);
+}
+
 int log_setup(const char *spec)
 {
 	struct stat st;
@@ -30,7 +43,8 @@ int log_setup(const char *spec)
 
 	atomic_store(&log_level, LOG_WARN);
 	log_path[0] = '\0';
-	if (fstat(STDERR_FILENO, &st) == 0) {
+	stderr_was.known = false;
+	if (fstat(STDERR_FILENO, &st) == 0 && !is_network_socket(STDERR_FILENO)) {
 		stderr_was.known = true;
 		stderr_was.dev = st.st_dev;
 		stderr_was.ino = st.st_ino;
@@ -70,6 +84,27 @@ static bool stderr_is_ours(void)
 	       st.st_ino == stderr_was.ino;
 }
 
+/* A server that ignores its standard error must not be killed or held up by it: the reader of a pipe
+ * may be gone (SIGPIPE), or stand still. Then the line is lost. */
+static void write_safely(int fd, const char *line, size_t n)
+{
+	struct pollfd room = { .fd = fd, .events = POLLOUT };
+	sigset_t broken, mask, before, after;
+	int number;
+
+	if (poll(&room, 1, 0) != 1 || !(room.revents & POLLOUT))
+		return;
+	sigemptyset(&broken);
+	sigaddset(&broken, SIGPIPE);
+	if (pthread_sigmask(SIG_BLOCK, &broken, &mask) != 0)
+		return;
+	if (sigpending(&before) == 0 && write(fd, line, n) == -1 && errno == EPIPE &&
+	    !sigismember(&before, SIGPIPE) && sigpending(&after) == 0 &&
+	    sigismember(&after, SIGPIPE))
+		(void)sigwait(&broken, &number); /* ours: it was sent to this thread */
+	(void)pthread_sigmask(SIG_SETMASK, &mask, NULL);
+}
+
 void log_write(enum log_level level, const char *format, ...)
 {
 	char line[LINE_MAX_BYTES + 2];
@@ -92,9 +127,7 @@ void log_write(enum log_level level, const char *format, ...)
 	else if (!stderr_is_ours())
 		fd = -1;
 	if (fd >= 0) {
-		ssize_t done = write(fd, line, n);
-
-		(void)done; /* nobody is left to tell */
+		write_safely(fd, line, n);
 		if (fd != STDERR_FILENO)
 			close(fd);
 	}

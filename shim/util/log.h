@@ -1,5 +1,6 @@
 /* One line per event, written straight to a descriptor: no stdio, no malloc, no lock. Never writes to
- * a descriptor 2 that was replaced by something else since the start. */
+ * a descriptor 2 that was replaced by something else since the start, or that is a network socket; never
+ * waits, and raises no SIGPIPE. */
 #ifndef SOCKSHARD_UTIL_LOG_H
 #define SOCKSHARD_UTIL_LOG_H
 

@@ -149,9 +149,9 @@ def the_whole_keeper_killed_with_the_queue_of_a_dead_shard():
     stop(launcher, PORT)
 
 
-def with_lib_die(when, file, copies=4, mode="level", *words):
+def with_lib_die(when, file, copies=4, server=None):
     env = {"LD_PRELOAD": helper("chaos/lib_die"), "CHAOS_DIE": when, "CHAOS_DIE_FILE": file}
-    return run(copies, *argv(mode, *words), env=env)
+    return run(copies, *(server or argv("level")), env=env)
 
 
 WHEN = {
@@ -222,18 +222,25 @@ def has_given_up(pid):
     return not local & socket_inodes(pid) and queued_at(pid, PORT) == 0
 
 
+def killed_to_stop_the_keeper(launcher, file, victim):
+    """12 clients wait in the victim; lib_die stops the keeper at a survivor's word about the first of them.
+    -> the keeper, the clients"""
+    keeper = status()["keeper"]["pid"]
+    clients = wait_in_queue(0, 12, connect, PORT)
+    launcher.signal(signal.SIGSTOP)
+    write(file, "")
+    os.kill(victim, signal.SIGKILL)
+    until(10, "a stopped keeper", lambda: not os.path.exists(file) and state(keeper) == "T", 0.001)
+    return keeper, clients
+
+
 @test(60)
 def a_keeper_stopped_before_an_acknowledgement_loses_nothing():
     """The shard gives up waiting for the answer, and the keeper reads the word all the same."""
     file = os.path.join(folder(), "die")
     launcher = with_lib_die("stop", file)
     pids = {s: m["pid"] for s, m in until_live(4, PORT).items()}
-    keeper = status()["keeper"]["pid"]
-    clients = wait_in_queue(0, 12, connect, PORT)
-    launcher.signal(signal.SIGSTOP)
-    write(file, "")
-    os.kill(pids[0], signal.SIGKILL)
-    until(10, "a stopped keeper", lambda: not os.path.exists(file) and state(keeper) == "T")
+    keeper, clients = killed_to_stop_the_keeper(launcher, file, pids[0])
     until(8, "one that gives up", lambda: any(has_given_up(pids[s]) for s in (1, 2, 3)))
     os.kill(keeper, signal.SIGCONT)
     words = answers(clients)
@@ -247,15 +254,9 @@ def a_keeper_stopped_before_an_acknowledgement_loses_nothing():
 def a_thread_cancelled_in_the_midst_of_a_question_loses_nothing():
     """The server lets its threads be cancelled in accept only, and that is where they ask."""
     file = os.path.join(folder(), "die")
-    env = {"LD_PRELOAD": helper("chaos/lib_die"), "CHAOS_DIE": "stop", "CHAOS_DIE_FILE": file}
-    launcher = run(2, helper("chaos/cancelled"), "127.0.0.1", PORT, env=env)
+    launcher = with_lib_die("stop", file, 2, [helper("chaos/cancelled"), "127.0.0.1", PORT])
     pids = {s: m["pid"] for s, m in until_live(2, PORT).items()}
-    keeper = status()["keeper"]["pid"]
-    clients = wait_in_queue(0, 12, connect, PORT)
-    launcher.signal(signal.SIGSTOP)
-    write(file, "")
-    os.kill(pids[0], signal.SIGKILL)
-    until(10, "a stopped keeper", lambda: not os.path.exists(file) and state(keeper) == "T", 0.001)
+    keeper, clients = killed_to_stop_the_keeper(launcher, file, pids[0])
     os.kill(pids[1], signal.SIGUSR1)
     time.sleep(0.2)  # shorter than the deadline of its question
     os.kill(keeper, signal.SIGCONT)

@@ -2,12 +2,14 @@
  *   HOW     accept, accept4, poll, ppoll, poll_chk, ppoll_chk, select, pselect, epoll, epoll_pwait,
  *           epoll_pwait2: what a worker calls first
  *   OPTION  parent: the parent serves too; later: once it gets SIGUSR1; threads: 8 threads in each
- *           worker; lock: a record lock around each accept; epoll: the listener is registered in the
+ *           worker; lock, flock: a record lock, or one of
+ *           flock(2), around each accept; epoll: the listener is registered in the
  *           parent, and the workers share the epoll instance; count: answers have "pid N M": N returns
  *           of epoll_wait, M accepted; idle: one more child that never accepts; user: workers change to
  *           uid and gid 65534; chroot: workers in an empty root; seccomp: workers forbid new kinds of
  *           calls before they serve; environ: the parent overwrites its environment; exec: the parent
- *           executes itself with the listener before it forks; FD: that listener
+ *           executes itself with the listener before it forks; listen: the parent only binds, each
+ *           worker listens; FD: the listener
  * SIGTERM ends it and its workers; a worker that ends has a successor. */
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -16,6 +18,7 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/syscall.h>
@@ -92,8 +95,21 @@ static void lock(short type)
 {
 	struct flock l = {.l_type = type, .l_whence = SEEK_SET};
 
-	if (lock_file >= 0 && fcntl(lock_file, F_SETLKW, &l) < 0)
+	if (lock_file >= 0 && is("flock") && flock(lock_file, type == F_WRLCK ? LOCK_EX : LOCK_UN) < 0)
+		die("flock");
+	if (lock_file >= 0 && is("lock") && fcntl(lock_file, F_SETLKW, &l) < 0)
 		die("fcntl");
+}
+
+/* A lock of flock(2) belongs to the open file: each worker opens it itself. */
+static void open_lock(void)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", lock_file);
+	lock_file = open(path, O_RDWR);
+	if (lock_file < 0)
+		die(path);
 }
 
 static void *serve(void *arg)
@@ -155,6 +171,10 @@ static void worker(void)
 {
 	pthread_t threads[8];
 
+	if (is("listen") && listen(listener, 64) < 0)
+		die("listen");
+	if (is("flock"))
+		open_lock();
 	if (is("chroot") && (chroot("/proc/self/map_files") < 0 || chdir("/") < 0))
 		die("chroot");
 	if (is("seccomp"))
@@ -204,6 +224,15 @@ static void overwrite_environment(void)
 	memset(environ[0], 'x', (size_t)(end - environ[0] - 1));
 }
 
+static void await_listen(void)
+{
+	int listens = 0;
+	socklen_t len = sizeof(listens);
+
+	while (getsockopt(listener, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && !listens)
+		usleep(1000);
+}
+
 static void nothing(int number)
 {
 	(void)number;
@@ -218,7 +247,9 @@ int main(int argc, char **argv)
 	how = argc > 2 ? argv[2] : "accept";
 	option = argc > 4 ? argv[4] : "";
 	sigaction(SIGUSR1, &wake, NULL);
-	listener = atoi(option) ? atoi(option) : victim_listen(port);
+	listener = atoi(option)   ? atoi(option)
+		   : is("listen") ? victim_bind(port)
+				  : victim_listen(port);
 	if (is("exec"))
 		execute(argv, port);
 	if (is("environ"))
@@ -227,12 +258,13 @@ int main(int argc, char **argv)
 		fcntl(listener, F_SETFL, O_RDWR | O_NONBLOCK);
 	if (is("epoll"))
 		shared_epoll = epoll_of_listener();
-	if (is("lock")) {
+	if (is("lock") || is("flock")) {
 		lock_file = mkstemp(name);
 		unlink(name);
 	}
 	for (int i = 0; i < n + is("idle"); i++)
 		fork_worker(i == n);
+	await_listen();
 	victim_ready();
 	if (is("later"))
 		pause();

@@ -45,18 +45,6 @@ def pids_of(name):
     return found
 
 
-def children(pid):
-    found = []
-    for entry in os.listdir("/proc"):
-        try:
-            with open(f"/proc/{entry}/stat") as file:
-                if int(file.read().rpartition(")")[2].split()[1]) == pid:
-                    found.append(entry)
-        except (OSError, ValueError):
-            continue
-    return found
-
-
 def two(name, *args, steered=True, forks=False, **how):
     copies = [preloaded(helper(f"preload/{name}"), PORT, *args, **how) for _ in range(2)]
     for copy in copies:

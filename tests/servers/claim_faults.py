@@ -5,7 +5,6 @@ in the words of shim/keeper/wire.h, by connections of this process."""
 
 import array
 import os
-import queue
 import select
 import signal
 import socket
@@ -197,28 +196,9 @@ def scenario(point, nth, port):
 
 
 def run_all(kills):
-    work, failed, fired = queue.Queue(), [], {}
-    for i, (point, nth) in enumerate(kills):
-        work.put((point, nth, 20000 + i))
-
-    def worker():
-        while True:
-            try:
-                point, nth, port = work.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                fired[point, nth] = scenario(point, nth, port)
-            except Exception as error:
-                failed.append(f"{point}:{nth}: {error}")
-
-    threads = [threading.Thread(target=worker) for _ in range(AT_ONCE)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    check(not failed, f"{len(failed)} of {len(kills)} failed:\n" + "\n".join(failed))
-    never = [kill for kill, was in fired.items() if not was]
+    jobs = [(point, nth, 20000 + i) for i, (point, nth) in enumerate(kills)]
+    fired = side_by_side(AT_ONCE, jobs, scenario)
+    never = [f"{point}:{nth}" for (point, nth, _), was in fired.items() if not was]
     print(f"{len(fired) - len(never)} kills, 0 lost, 0 twice; not passed so often: {never}")
     return never
 

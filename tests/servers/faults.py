@@ -5,7 +5,6 @@ that can do so; worker and vault are killed and stopped from outside."""
 
 import errno
 import os
-import queue
 import signal
 import socket
 import sys
@@ -105,14 +104,6 @@ class Keeper:
             self.process.popen.wait(10)
 
 
-def children(pid):
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [int(word) for word in file.read().split()]
-    except OSError:
-        return []
-
-
 def sleeps_in_epoll(pid):
     try:
         with open(f"/proc/{pid}/wchan") as file:
@@ -198,33 +189,16 @@ def points():
 
 def all_points(passages, port, restarts=False):
     """Every point, killed at these passages, several scenarios at a time."""
-    work, failed, fired = queue.Queue(), [], {}
+    jobs = []
     for nth in passages:
         for point in points():
             if point.startswith(("claim_", "made_")):
                 continue  # claim_faults.py
             if point.startswith("restart_") == restarts:
-                work.put((point, nth, port))
+                jobs.append((point, nth, port))
                 port += 1
-
-    def worker():
-        while True:
-            try:
-                point, nth, own = work.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                fired[point, nth] = scenario(point, nth, own)
-            except Exception as error:
-                failed.append(f"{point}:{nth}: {error}")
-
-    threads = [threading.Thread(target=worker) for _ in range(AT_ONCE)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    check(not failed, f"{len(failed)} of {len(failed) + len(fired)} failed:\n" + "\n".join(failed))
-    never = [f"{point}:{nth}" for (point, nth), was in fired.items() if not was]
+    fired = side_by_side(AT_ONCE, jobs, scenario)
+    never = [f"{point}:{nth}" for (point, nth, _), was in fired.items() if not was]
     print(f"{len(fired) - len(never)} kills, 0 lost; not passed so often: {never}")
     kills = len(fired) - len(never)
     print(f"| keeper killed at passage {passages} of each point | {len(fired) * QUEUED} | "

@@ -115,6 +115,40 @@ def output_can_carry_the_slot():
     stop(launcher, PORT)
 
 
+COMPLETE = """source "$0"
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+_sockshard "$1" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+def completed(*words):
+    """What bash offers for the last of these words of a command line"""
+    code, out, err = call(need("bash"), "-c", COMPLETE, f"{BUILD}/completion.bash", COMMAND, *words)
+    check(code == 0 and not err, code, err)
+    return set(out.split())
+
+
+@test(60, ALL)
+def bash_completes_what_help_names():
+    _, out, _ = call(COMMAND, "--help")
+    there = {line.split()[1] for line in out.splitlines() if line.startswith("  sockshard ")}
+    subcommands = {word for word in there if "not in this version" not in out.split(word, 1)[1].split("\n")[0]}
+    check(completed("") == subcommands | {"--help", "--version"}, completed(""), subcommands)
+    check(completed("st") == {"status", "stop"}, completed("st"))
+    for subcommand in subcommands:
+        _, out, _ = call(COMMAND, subcommand, "--help")
+        named = set(re.findall(r"(?m)^ +(?:-\w, )?(--[a-z-]+)(?!.*not (?:in|supported by) this)", out))
+        check(completed(subcommand, "-") == named | {"--"}, subcommand, completed(subcommand, "-"), named)
+    check(completed("run", "--restart", "o") == {"on-failure"}, completed("run", "--restart", "o"))
+    check("HUP" in completed("run", "--stop-signal", ""), completed("run", "--stop-signal", ""))
+    check(completed("status", "") == set(), completed("status", ""))
+    run(1, *ident(), options=["-g", "mine"])
+    for words in (["status"], ["stop"], ["run", "-g"]):
+        check(completed(*words, "m") == {"mine"}, words, completed(*words, "m"))
+    check("sh" in completed("run", "-n", "4", "--", "sh"), completed("run", "-n", "4", "--", "sh"))
+
+
 @test(60, ALL)
 def a_failed_first_start_ends_all_with_its_status():
     for words, status_wanted in (

@@ -2,7 +2,6 @@
 """`sockshard stop`: ends one launcher with its copies and touches no other; names what it may stop."""
 
 import os
-import signal
 import socket
 import sys
 import threading

@@ -14,6 +14,7 @@ import struct
 import time
 
 from harness import *
+from programs import HAPROXY_DEFAULTS
 
 WORKERS = 4
 GET = b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n"
@@ -293,12 +294,7 @@ def haproxy(port, shards=2):
         f"""global
     nbthread {shards}
     stats socket {where}/socket level admin expose-fd listeners
-defaults
-    mode http
-    timeout client 20s
-    timeout connect 5s
-    timeout server 20s
-frontend hello
+{HAPROXY_DEFAULTS}frontend hello
     bind 127.0.0.1:{port} shards {shards}
     http-request return status 200 content-type text/plain lf-string "%pid\\n" hdr connection close
 """,

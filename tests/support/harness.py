@@ -4,6 +4,7 @@ make connections from chosen source ports. Waits for events with a deadline, nev
 A test script registers functions with @test() and ends with main(); `script --list` prints one
 line a test: name, time limit in seconds, variants (tests/run explains them)."""
 
+import concurrent.futures
 import json
 import os
 import re
@@ -214,6 +215,19 @@ def stop(launcher, *ports):
         until(2, f"a free port {port}", lambda: refuses(port))
 
 
+def children(pid):
+    """its child processes, in the order of their numbers"""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{entry}/stat") as file:
+                if int(file.read().rpartition(")")[2].split()[1]) == pid:
+                    found.append(int(entry))
+        except (OSError, ValueError):
+            continue
+    return sorted(found)
+
+
 def refuses(port, host="127.0.0.1"):
     """Does nobody listen? Ends with RST: else a server that ends at the same moment may leave its end of the
     connection in TIME_WAIT, which is in the way of the next one that does not set SO_REUSEADDR."""
@@ -325,6 +339,22 @@ def flows(ask, port, sources, hosts):
         for host in hosts
         for source in sources
     }
+
+
+def side_by_side(n, jobs, do):
+    """do(*job) of every job, n at a time. job -> its result; all have ended when failures are told"""
+    done, failed = {}, []
+
+    def one(job):
+        try:
+            done[job] = do(*job)
+        except Exception as error:
+            failed.append(f"{job}: {error}")
+
+    with concurrent.futures.ThreadPoolExecutor(n) as pool:
+        list(pool.map(one, jobs))
+    check(not failed, f"{len(failed)} of {len(jobs)} failed:\n" + "\n".join(failed))
+    return done
 
 
 def state(pid):

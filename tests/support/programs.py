@@ -41,18 +41,21 @@ def nginx(listen, serve='return 200 "hello\\n";', http="", log="stderr"):
     return [need("nginx"), "-e", "stderr", "-p", where, "-c", config]
 
 
+HAPROXY_DEFAULTS = """defaults
+    mode http
+    timeout client 20s
+    timeout connect 5s
+    timeout server 20s
+"""
+
+
 def haproxy(port, frontend="", more=""):
     """It sets SO_REUSEPORT itself. frontend: lines before its answer; more: sections"""
     config = write(
         os.path.join(folder(), "haproxy.cfg"),
         f"""global
     nbthread 1
-defaults
-    mode http
-    timeout client 20s
-    timeout connect 5s
-    timeout server 20s
-frontend hello
+{HAPROXY_DEFAULTS}frontend hello
     bind 127.0.0.1:{port}
     {frontend}
     http-request return status 200 content-type text/plain string "hello"

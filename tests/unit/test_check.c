@@ -273,6 +273,30 @@ static void a_shared_address_works_and_names_its_rule(void **state)
 	free(d);
 }
 
+static void workers_that_bind_an_address_their_master_has_tried_and_closed_listen_there(void **state)
+{
+	static const uint16_t ports[] = {80};
+	struct check_dry *d = calloc(1, sizeof(*d));
+	struct addr a = tcp(80);
+	bool works;
+	char *text;
+
+	(void)state;
+	assert_non_null(d);
+	snprintf(check_dry_process(d, MASTER)->name, 16, "server");
+	check_dry_bind(d, MASTER, 999, &a); /* and closed between two looks */
+	for (pid_t pid = 11; pid < 13; pid++) {
+		check_dry_bind(d, pid, (uint64_t)(1000 + pid), &a);
+		child(d, pid, (uint64_t)(1000 + pid), CHECK_DRY_EPOLL);
+	}
+	text = report(d, "tcp/80", "", 1, ports, (struct check_report){0}, &works);
+	assert_true(works);
+	expect(text, "yes  tcp 0.0.0.0:80, bound by server pid 10: shared by rule 1, balance\n");
+	expect(text, "2 processes accept from 2 sockets, by epoll (?: pids 11, 12)\n");
+	free(text);
+	free(d);
+}
+
 static void an_address_that_should_be_shared_and_is_not_fails_with_the_librarys_words(void **state)
 {
 	struct check_dry *d = bound();
@@ -492,6 +516,8 @@ int main(void)
 		cmocka_unit_test(more_than_there_is_room_for_is_said_and_does_no_harm),
 		cmocka_unit_test(a_line_of_proc_net_tcp_is_read_if_it_listens),
 		cmocka_unit_test(a_shared_address_works_and_names_its_rule),
+		cmocka_unit_test(
+			workers_that_bind_an_address_their_master_has_tried_and_closed_listen_there),
 		cmocka_unit_test(
 			an_address_that_should_be_shared_and_is_not_fails_with_the_librarys_words),
 		cmocka_unit_test(what_no_rule_covers_is_left_alone_and_no_failure),

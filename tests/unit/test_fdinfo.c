@@ -5,10 +5,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -82,6 +84,27 @@ static void every_one_of_many_registrations_is_found(void **state)
 	close(epfd);
 }
 
+static void a_lock_of_flock_names_the_process_that_took_it(void **state)
+{
+	char path[] = "/tmp/fdinfo-XXXXXX";
+	int fd = mkstemp(path), status;
+	pid_t pid;
+
+	(void)state;
+	assert_return_code(fd, errno);
+	unlink(path);
+	assert_int_equal(flock(fd, LOCK_EX), 0);
+	assert_int_equal(look(), 0);
+	assert_int_equal(n_locks, 1);
+	assert_int_equal(lock_pid, getpid());
+	pid = fork();
+	if (pid == 0) /* it has the lock too, but has not taken it: a master's pid file */
+		_exit(look() != 0 || n_locks != 1 || lock_pid == getpid());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	close(fd);
+}
+
 static void a_record_lock_names_the_process_that_took_it(void **state)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -130,6 +153,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_registration_is_found_as_it_was_made),
 		cmocka_unit_test(every_one_of_many_registrations_is_found),
+		cmocka_unit_test(a_lock_of_flock_names_the_process_that_took_it),
 		cmocka_unit_test(a_record_lock_names_the_process_that_took_it),
 		cmocka_unit_test(each_descriptor_is_visited_once),
 	};

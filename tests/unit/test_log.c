@@ -1,4 +1,4 @@
-/* util/log.c: one line per event, and never to somebody else's descriptor 2. */
+/* util/log.c: one line per event, never to somebody else's descriptor 2, and to nobody's harm. */
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stddef.h>
@@ -7,8 +7,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -206,6 +209,94 @@ static void a_replaced_descriptor_two_gets_nothing(void **state)
 	assert_string_equal(content(path), "sockshard: back\n");
 }
 
+/* In place of the file; the descriptor is closed. */
+static void stderr_becomes(int fd)
+{
+	assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+	close(fd);
+	assert_int_equal(log_setup("debug"), 0);
+}
+
+static void a_broken_pipe_kills_nobody(void **state)
+{
+	int ends[2];
+	sigset_t mask, pending;
+
+	(void)state;
+	assert_return_code(pipe(ends), errno);
+	close(ends[0]);
+	stderr_becomes(ends[1]);
+	signal(SIGPIPE, SIG_DFL);
+	say_all();
+	assert_return_code(sigprocmask(SIG_BLOCK, NULL, &mask), errno);
+	assert_false(sigismember(&mask, SIGPIPE));
+	assert_return_code(sigpending(&pending), errno);
+	assert_false(sigismember(&pending, SIGPIPE));
+}
+
+static void a_signal_that_waits_for_the_server_still_does(void **state)
+{
+	int ends[2];
+	sigset_t broken, pending;
+
+	(void)state;
+	assert_return_code(pipe(ends), errno);
+	close(ends[0]);
+	stderr_becomes(ends[1]);
+	sigemptyset(&broken);
+	sigaddset(&broken, SIGPIPE);
+	assert_return_code(sigprocmask(SIG_BLOCK, &broken, NULL), errno);
+	assert_int_equal(raise(SIGPIPE), 0);
+	say_all();
+	assert_return_code(sigpending(&pending), errno);
+	assert_true(sigismember(&pending, SIGPIPE));
+	signal(SIGPIPE, SIG_IGN); /* discards it */
+	assert_return_code(sigprocmask(SIG_UNBLOCK, &broken, NULL), errno);
+	signal(SIGPIPE, SIG_DFL);
+}
+
+static void a_full_pipe_holds_nobody_up(void **state)
+{
+	int ends[2];
+
+	(void)state;
+	assert_return_code(pipe2(ends, O_NONBLOCK), errno);
+	while (write(ends[1], text, sizeof(text)) > 0)
+		;
+	assert_int_equal(errno, EAGAIN);
+	assert_return_code(fcntl(ends[1], F_SETFL, 0), errno);
+	stderr_becomes(ends[1]);
+	alarm(20);
+	say_all();
+	alarm(0);
+	close(ends[0]);
+}
+
+static void a_network_socket_gets_nothing(void **state)
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET };
+	socklen_t len = sizeof(addr);
+	int listener, server, client;
+
+	(void)state;
+	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	listener = socket(AF_INET, SOCK_STREAM, 0);
+	client = socket(AF_INET, SOCK_STREAM, 0);
+	assert_return_code(bind(listener, (struct sockaddr *)&addr, sizeof(addr)), errno);
+	assert_return_code(listen(listener, 1), errno);
+	assert_return_code(getsockname(listener, (struct sockaddr *)&addr, &len), errno);
+	assert_return_code(connect(client, (struct sockaddr *)&addr, sizeof(addr)), errno);
+	server = accept(listener, NULL, NULL);
+	assert_return_code(server, errno);
+	stderr_becomes(server);
+	say_all();
+	shutdown(STDERR_FILENO, SHUT_WR);
+	assert_int_equal(recv(client, text, sizeof(text), 0), 0);
+	stderr_becomes(listener); /* inetd's `wait` */
+	say_all();
+	close(client);
+}
+
 static void after_a_stop_nothing_is_written(void **state)
 {
 	(void)state;
@@ -228,6 +319,10 @@ int main(void)
 		TEST(a_long_line_is_cut),
 		TEST(errno_is_kept),
 		TEST(a_replaced_descriptor_two_gets_nothing),
+		TEST(a_broken_pipe_kills_nobody),
+		TEST(a_signal_that_waits_for_the_server_still_does),
+		TEST(a_full_pipe_holds_nobody_up),
+		TEST(a_network_socket_gets_nothing),
 		TEST(after_a_stop_nothing_is_written),
 	};
 

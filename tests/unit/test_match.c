@@ -9,25 +9,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#include "../../shim/policy/policy.h"
-
-static struct policy parsed(const char *text)
-{
-	struct policy p;
-	struct policy_error e = {""};
-
-	if (policy_parse("-p", text, strlen(text), &p, &e) < 0)
-		fail_msg("%s", e.text);
-	return p;
-}
-
-static struct policy_rule rule_of(const char *text)
-{
-	struct policy p = parsed(text);
-
-	assert_int_equal(p.n, 1);
-	return p.rules[0];
-}
+#include "policy_fixture.h"
 
 /* The number of the rule that an address meets, -1 for none; mapped and v6 addresses by a colon. */
 static int met(const char *policy, uint8_t proto, const char *ip, uint16_t port)

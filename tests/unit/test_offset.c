@@ -9,17 +9,7 @@
 
 #include <errno.h>
 
-#include "../../shim/policy/policy.h"
-
-static struct policy parsed(const char *text)
-{
-	struct policy_error e;
-	struct policy p;
-
-	if (policy_parse("-p", text, strlen(text), &p, &e) < 0)
-		fail_msg("%s", e.text);
-	return p;
-}
+#include "policy_fixture.h"
 
 static void refused(const char *text, unsigned first, unsigned n, const char *message)
 {

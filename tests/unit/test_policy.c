@@ -13,27 +13,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../../shim/policy/policy.h"
+#include "policy_fixture.h"
 
 #define BOTH (POLICY_TCP | POLICY_UDP)
-
-static struct policy parsed(const char *text)
-{
-	struct policy p;
-	struct policy_error e = {""};
-
-	if (policy_parse("-p", text, strlen(text), &p, &e) < 0)
-		fail_msg("%s", e.text);
-	return p;
-}
-
-static struct policy_rule rule_of(const char *text)
-{
-	struct policy p = parsed(text);
-
-	assert_int_equal(p.n, 1);
-	return p.rules[0];
-}
 
 static void a_bare_port_is_tcp_any_address_balance_flow(void **state)
 {
