@@ -244,8 +244,12 @@ static bool show_address(FILE *to, const struct check_report *r, const struct ch
 		return true;
 	}
 	if (g == NULL) {
-		line(to, "no", "%s %s%s: not shared; the library's reason is below", proto, address,
-		     by);
+		line(to, "no", "%s %s%s: not shared; %s", proto, address, by,
+		     strstr(r->log, address) != NULL
+			     ? "the library's reason is below"
+			     : "no word from the library: a program that was started with a cleaned "
+			       "environment, or by a process that had changed its effective user "
+			       "only, does not have it");
 		return false;
 	}
 	line(to, "yes", "%s %s%s: shared by rule %d, %s", proto, address, by,

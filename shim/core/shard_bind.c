@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../os/os.h"
@@ -170,15 +171,30 @@ static int bind_shared(const struct sys *sys, int fd, const struct sockaddr *sa,
 	return r;
 }
 
-/* Reach the keeper and reserve. 0; 1: go on without one; -errno: the bind fails. */
-static int prepare(const struct sys *sys, struct shard *s)
+/* Servers that are root for the bind only. The kernel asks who made the socket, and so does a keeper. */
+static bool made_by_another(int fd)
 {
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && st.st_uid != geteuid();
+}
+
+/* Reach the keeper and reserve. 0; 1: go on without one; -errno: the bind fails. */
+static int prepare(const struct sys *sys, int fd, struct shard *s)
+{
+	const char *why = NULL;
 	char text[ADDR_TEXT_MAX];
 	int r;
 
 	if (init.keeper_off)
 		return 1;
-	r = atomic_load(&init_sandboxed) ? -EPERM : link_open(sys, s, true);
+	r = atomic_load(&init_sandboxed) ? -EPERM : 0;
+	if (r == 0 && made_by_another(fd)) {
+		why = "another user made the socket than binds it, and sharing needs the same one";
+		r = -EPERM;
+	}
+	if (r == 0)
+		r = link_open(sys, s, true);
 	if (r == 0)
 		r = link_reserve(sys, s, false);
 	if (r == 0)
@@ -188,7 +204,8 @@ static int prepare(const struct sys *sys, struct shard *s)
 		         addr_format(&s->addr, text, sizeof(text)));
 		return r;
 	}
-	log_warn("%s: no keeper (%s): %s", addr_format(&s->addr, text, sizeof(text)), strerror(-r),
+	log_warn("%s: no keeper (%s): %s", addr_format(&s->addr, text, sizeof(text)),
+	         why ? why : strerror(-r),
 	         init.strict ? "bind fails (SOCKSHARD_STRICT=1)" : "shared by the option alone");
 	return init.strict ? r : 1;
 }
@@ -275,7 +292,7 @@ static int share_and_bind(const struct sys *sys, int fd, const struct sockaddr *
 	s->stuck_ms = (uint32_t)(rule->stuck_ms >= 0 ? rule->stuck_ms : POLICY_STUCK_MS);
 	if (r < 0)
 		return refused(sys, fd, sa, len, s, r, why);
-	r = prepare(sys, s);
+	r = prepare(sys, fd, s);
 	if (r < 0) {
 		shard_discard(sys, s);
 		return r;

@@ -9,6 +9,21 @@
 #include "link.h"
 #include "shard_parts.h"
 
+/* Of a server that makes several sharing sockets itself only one can have the slot that it is to have. */
+static bool is_one_of_several(const struct shard *s)
+{
+	bool found = false;
+
+	fdtab_lock();
+	for (int fd = fdtab_next(0, false); fd >= 0 && !found; fd = fdtab_next(fd + 1, false)) {
+		const struct shard *other = fdtab_find(fd);
+
+		found = other != s && other->owner == getpid() && addr_equal(&other->addr, &s->addr);
+	}
+	fdtab_unlock();
+	return found;
+}
+
 static int join(const struct sys *sys, int fd, int backlog, struct shard *s)
 {
 	struct wire_packet p;
@@ -37,7 +52,7 @@ static int join(const struct sys *sys, int fd, int backlog, struct shard *s)
 	fdtab_lock();
 	fdtab_set_mark(s, (uintptr_t)s->counter | FDTAB_CLAIM);
 	fdtab_unlock();
-	if (p.body.joined.wanted_taken)
+	if (p.body.joined.wanted_taken && !is_one_of_several(s))
 		log_warn("SOCKSHARD_SLOT: slot %u is held by a live process: slot %u taken instead",
 		         init.slot, p.body.joined.slot);
 	log_info("fd %d is slot %u of group '%s'", fd, p.body.joined.slot, init.group);

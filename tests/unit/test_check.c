@@ -309,11 +309,27 @@ static void an_address_that_should_be_shared_and_is_not_fails_with_the_librarys_
 		      "sockshard: a reason\nsockshard: a reason\n",
 		      0, NULL, (struct check_report){0}, &works);
 	assert_false(works);
-	expect(text, "no   tcp 0.0.0.0:80, bound by server pid 10: not shared");
+	expect(text, "no   tcp 0.0.0.0:80, bound by server pid 10: not shared; the library's reason");
 	expect(text, "the library: a reason\n");
 	assert_null(strstr(strstr(text, "a reason") + 1, "a reason"));
 	assert_null(strstr(text, "slot 0"));
 	assert_null(strstr(text, "not ours"));
+	free(text);
+	free(d);
+}
+
+static void where_the_library_is_silent_its_reason_is_not_promised(void **state)
+{
+	struct check_dry *d = bound();
+	bool works;
+	char *text;
+
+	(void)state;
+	text = report(d, "tcp/80", "sockshard: 0.0.0.0:81: a reason\n", 0, NULL,
+		      (struct check_report){0}, &works);
+	assert_false(works);
+	expect(text, "no   tcp 0.0.0.0:80, bound by server pid 10: not shared; no word from the library");
+	assert_null(strstr(text, "is below"));
 	free(text);
 	free(d);
 }
@@ -520,6 +536,7 @@ int main(void)
 			workers_that_bind_an_address_their_master_has_tried_and_closed_listen_there),
 		cmocka_unit_test(
 			an_address_that_should_be_shared_and_is_not_fails_with_the_librarys_words),
+		cmocka_unit_test(where_the_library_is_silent_its_reason_is_not_promised),
 		cmocka_unit_test(what_no_rule_covers_is_left_alone_and_no_failure),
 		cmocka_unit_test(an_address_by_offset_works_without_a_group),
 		cmocka_unit_test(
