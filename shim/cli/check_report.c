@@ -11,6 +11,7 @@
 #include "run_rules.h"
 
 #define SHOWN_PIDS 8
+#define LIBRARY	   "sockshard: " /* how its lines begin */
 
 static void line(FILE *to, const char *word, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -244,8 +245,11 @@ static bool show_address(FILE *to, const struct check_report *r, const struct ch
 		return true;
 	}
 	if (g == NULL) {
-		line(to, "no", "%s %s%s: not shared; the library's reason is below", proto, address,
-		     by);
+		line(to, "no", "%s %s%s: not shared; %s", proto, address, by,
+		     memmem(r->log, strlen(r->log), LIBRARY, strlen(LIBRARY)) != NULL
+			     ? "the library's reason is below"
+			     : "the library says nothing: it was not loaded there, where the environment "
+			       "was cleared, or a program started with two users (setuid, seteuid)");
 		return false;
 	}
 	line(to, "yes", "%s %s%s: shared by rule %d, %s", proto, address, by,
@@ -303,7 +307,7 @@ static bool names_a_slot(const char *text, size_t n)
 /* The library's lines, each once, without those that only say that all is well. */
 static void show_log(FILE *to, const char *log)
 {
-	static const char head[] = "sockshard: ";
+	static const char head[] = LIBRARY;
 	const char *at = log, *end;
 	size_t shown = 0;
 

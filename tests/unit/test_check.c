@@ -309,11 +309,26 @@ static void an_address_that_should_be_shared_and_is_not_fails_with_the_librarys_
 		      "sockshard: a reason\nsockshard: a reason\n",
 		      0, NULL, (struct check_report){0}, &works);
 	assert_false(works);
-	expect(text, "no   tcp 0.0.0.0:80, bound by server pid 10: not shared");
+	expect(text, "bound by server pid 10: not shared; the library's reason is below\n");
 	expect(text, "the library: a reason\n");
 	assert_null(strstr(strstr(text, "a reason") + 1, "a reason"));
 	assert_null(strstr(text, "slot 0"));
 	assert_null(strstr(text, "not ours"));
+	free(text);
+	free(d);
+}
+
+/* squid's workers: root's, who executes them as another effective user. */
+static void an_address_of_a_process_without_the_library_says_so(void **state)
+{
+	struct check_dry *d = bound();
+	bool works;
+	char *text;
+
+	(void)state;
+	text = report(d, "tcp/80", "not ours\n", 0, NULL, (struct check_report){0}, &works);
+	assert_false(works);
+	expect(text, "bound by server pid 10: not shared; the library says nothing: it was not loaded");
 	free(text);
 	free(d);
 }
@@ -520,6 +535,7 @@ int main(void)
 			workers_that_bind_an_address_their_master_has_tried_and_closed_listen_there),
 		cmocka_unit_test(
 			an_address_that_should_be_shared_and_is_not_fails_with_the_librarys_words),
+		cmocka_unit_test(an_address_of_a_process_without_the_library_says_so),
 		cmocka_unit_test(what_no_rule_covers_is_left_alone_and_no_failure),
 		cmocka_unit_test(an_address_by_offset_works_without_a_group),
 		cmocka_unit_test(
