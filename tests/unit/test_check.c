@@ -286,8 +286,8 @@ static void workers_that_bind_an_address_their_master_has_tried_and_closed_liste
 	snprintf(check_dry_process(d, MASTER)->name, 16, "server");
 	check_dry_bind(d, MASTER, 999, &a); /* and closed between two looks */
 	for (pid_t pid = 11; pid < 13; pid++) {
-		check_dry_bind(d, pid, (uint64_t)(1000 + pid), &a);
-		child(d, pid, (uint64_t)(1000 + pid), CHECK_DRY_EPOLL);
+		check_dry_bind(d, pid, 1000 + (uint64_t)pid, &a);
+		child(d, pid, 1000 + (uint64_t)pid, CHECK_DRY_EPOLL);
 	}
 	text = report(d, "tcp/80", "", 1, ports, (struct check_report){0}, &works);
 	assert_true(works);
