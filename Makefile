@@ -110,7 +110,7 @@ lint:
 DEPS_BUILD := cc make libc uthash cmocka
 DEPS_CHECK := python3 node nginx redis-server memcached haproxy lighttpd dnsmasq javac bwrap ip unshare \
               setpriv pgrep curl git clang fuzzer valgrind musl-gcc clang-tidy shellcheck go setcap \
-              gunicorn uwsgi apache2 php-fpm unicorn puma nsd
+              gunicorn uwsgi apache2 php-fpm unicorn puma nsd hypercorn
 TEST_LIB   := shim/sys/libc.c $(UTIL) $(POLICY) $(STEER) $(wildcard shim/os/*.c) $(KEEPER) $(CORE) \
               $(filter-out shim/cli/main.c,$(CLI)) $(wildcard tests/support/fake_sys.c tests/model/cbpf.c)
 UNIT_SRC   := $(wildcard tests/unit/test_*.c tests/model/test_*.c)

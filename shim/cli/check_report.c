@@ -11,6 +11,7 @@
 #include "run_rules.h"
 
 #define SHOWN_PIDS 8
+#define LIBRARY	   "sockshard: " /* how its lines begin */
 
 static void line(FILE *to, const char *word, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -211,6 +212,16 @@ static bool is_listened_at(const struct check_dry *d, const struct addr *addr)
 	return false;
 }
 
+static const char *why_not(const struct check_report *r, const char *address)
+{
+	if (strstr(r->log, address) != NULL)
+		return "the library's reason is below";
+	if (strstr(r->log, LIBRARY) != NULL)
+		return "what the library said is below";
+	return "the library says nothing: it was not loaded there, where the environment was "
+	       "cleared, or a program started with two users (setuid, seteuid)";
+}
+
 /* One address; false: it was to be shared and is not. */
 static bool show_address(FILE *to, const struct check_report *r, const struct check_dry_socket *s)
 {
@@ -245,11 +256,7 @@ static bool show_address(FILE *to, const struct check_report *r, const struct ch
 	}
 	if (g == NULL) {
 		line(to, "no", "%s %s%s: not shared; %s", proto, address, by,
-		     strstr(r->log, address) != NULL
-			     ? "the library's reason is below"
-			     : "no word from the library: a program that was started with a cleaned "
-			       "environment, or by a process that had changed its effective user "
-			       "only, does not have it");
+		     why_not(r, address));
 		return false;
 	}
 	line(to, "yes", "%s %s%s: shared by rule %d, %s", proto, address, by,
@@ -307,7 +314,7 @@ static bool names_a_slot(const char *text, size_t n)
 /* The library's lines, each once, without those that only say that all is well. */
 static void show_log(FILE *to, const char *log)
 {
-	static const char head[] = "sockshard: ";
+	static const char head[] = LIBRARY;
 	const char *at = log, *end;
 	size_t shown = 0;
 

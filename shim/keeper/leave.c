@@ -14,6 +14,20 @@
 #include "review.h"
 #include "snapshot.h"
 
+/* Is somebody between bind(2) and listen(2)? Workers that bind by themselves (hitch) come so while the older
+ * ones leave. The port is taken anyway; not for long, since some who bind never listen. */
+static bool is_awaited(const struct keeper *k, int group)
+{
+	for (int i = 0; i < k->conn_top; i++) {
+		const struct conn *c = &k->conn[i];
+
+		if (c->used && c->fd != NONE && c->state == CONN_RESERVED && c->group == group &&
+		    c->page.at && !c->want.rejoins && k->now - c->reserved_at < AWAIT_MS)
+			return true;
+	}
+	return false;
+}
+
 /* Does an owner of it run exit(3)? It is about to end, and has its descriptors until then. */
 static bool an_owner_exits(const struct keeper *k, int member)
 {
@@ -157,6 +171,14 @@ void leave_withdraw(struct keeper *k, int member, bool keep_home)
 		if (!m->used || !leave_is_drained(k, member))
 			return;
 	}
+	if (m->page.at && member_is_alone(k, member) && g->steered && g->mode == WIRE_MODE_BALANCE &&
+	    is_awaited(k, group)) { /* the program goes on sending to it */
+		m->watch_at = NEVER;
+		m->evict = true;
+		if (m->idle_since == 0)
+			m->idle_since = k->now;
+		return;
+	}
 	group_steer(k, group);
 	g->releasing = keep_home;
 	leave_release(k, member);
@@ -270,6 +292,8 @@ void leave_evict_due(struct keeper *k, int member)
 	if (member_queue(k, m) > 0)
 		give_pump(k, group);
 	if ((leave_others_live(k, member) || others_return(k, member)) && !leave_is_drained(k, member))
+		return;
+	if (!leave_others_live(k, member) && is_awaited(k, group))
 		return;
 	(void)group_list(k, group);
 	FAULT(evict_due);

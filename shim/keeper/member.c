@@ -149,6 +149,7 @@ void member_vanished(struct keeper *k, int member)
 		if (k->conn[i].used && k->conn[i].state == CONN_OWNER && k->conn[i].member == member) {
 			k->conn[i].member = NONE;
 			k->conn[i].state = CONN_RESERVED;
+			k->conn[i].reserved_at = 0;
 			k->conn[i].page = m->page; /* it may listen again */
 			m->page.at = NULL;
 		}

@@ -94,6 +94,7 @@ static int on_reserve(struct keeper *k, int conn, struct wire_packet *p)
 		k->groups[r].own_program |= c->want.own_program != 0;
 		c->group = r;
 		c->state = CONN_RESERVED;
+		c->reserved_at = k->now;
 		r = c->want.addr.proto == IPPROTO_TCP ? page_make(&c->page) : 0;
 		FAULT(reserve_page);
 		p->body.reserve.listened = member_for_all(k, c->group) != NONE;

@@ -32,6 +32,7 @@
 #define DEAF_MAX     3
 #define DEAF_ALWAYS  1000000
 #define EMPTY_MS     1000 /* how often a socket that nobody accepts from is looked at */
+#define AWAIT_MS     3000 /* from a bind to its listen */
 #define EVICT_MS     5000 /* a half-open connection may still arrive so long */
 #define CLOSING_MAX  64
 
@@ -178,6 +179,7 @@ struct conn { /* a connection, and the process behind it while that lives */
 	struct wire_reserve want;
 	struct wire_join grant; /* CONN_GRANTED */
 	struct page page;       /* from RESERVE until JOIN */
+	int64_t reserved_at;    /* monotonic ms; 0: it has joined since */
 	/* launchers */
 	char launch[WIRE_GROUP_MAX];
 	uint32_t first, n;

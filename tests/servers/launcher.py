@@ -301,7 +301,7 @@ def next_keeper(ending, roles):
     keeper = status()["keeper"]
     for role in roles:
         os.kill(keeper[role], ending)
-    until(20, "all copies at the next keeper", lambda: group(PORT) and group(PORT)["steered"]
+    until(20, "all copies at the next keeper", lambda: (group(PORT) or {}).get("steered")
           and {slot: s["pid"] for slot, s in live(PORT).items()} == pids)
     check(status()["keeper"]["vault"] != keeper["vault"], status())
     check(by_slot() == before, "flows have moved")

@@ -201,6 +201,14 @@ def nginx_gets_a_new_binary():
                 beside=lambda port: nginx(port, listen="reuseport", daemon="on"))
 
 
+# --- lighttpd
+
+
+@test(180, SOME)
+def lighttpd_graceful():
+    none_failed(f"lighttpd, {FEW} times USR1", lighttpd, signals(signal.SIGUSR1, FEW))
+
+
 # --- gunicorn
 
 

@@ -123,6 +123,18 @@ def node_cluster_none():
     own_queues(node_cluster)
 
 
+@test(60, BOTH)
+def hypercorn_workers():
+    """Each calls listen on the socket that their master has bound."""
+    server = hypercorn(PORT).start(with_us=True)
+    workers = until(20, f"{WORKERS} workers with a socket each",
+                    lambda: settled(server) or (server.answered(1) and settled(server)))
+    counts = server.answered(400)
+    check(set(counts) == workers, f"{sorted(counts)} answered, the workers are {sorted(workers)}")
+    server.stop()
+    check(not listeners(PORT), "somebody still listens:", listeners(PORT))
+
+
 LOCK = r"sockshard: .*(serialised|serialized|lock between)"
 
 

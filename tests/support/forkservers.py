@@ -197,6 +197,25 @@ def nginx(port, workers=WORKERS, listen="", where=None, daemon="off",
     return Server(argv, where, port)
 
 
+def lighttpd(port, workers=WORKERS):
+    where = shared_folder(index__html="hello\n")
+    user = f'server.username = "{AS}"\nserver.groupname = "{AS}"' if ROOT else ""
+    write(
+        os.path.join(where, "lighttpd.conf"),
+        f"""server.document-root = "{where}"
+server.bind = "127.0.0.1"
+server.port = {port}
+server.max-worker = {workers}
+server.pid-file = "{where}/pid"
+server.errorlog = "{where}/error"
+index-file.names = ("index.html")
+{user}
+""",
+    )
+    # It tells nobody which of its processes has answered.
+    return Server([need("lighttpd"), "-D", "-f", f"{where}/lighttpd.conf"], where, port, who=rb" (200) ")
+
+
 WSGI = """import os
 
 def application(environ, start_response):
@@ -217,6 +236,23 @@ def gunicorn(port, kind="sync", workers=WORKERS, more=()):
 
 def gthread(port):
     return gunicorn(port, "gthread")
+
+
+ASGI = """import os
+
+async def application(scope, receive, send):
+    body = b"%d\\n" % os.getpid()
+    head = [(b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 200, "headers": head})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+
+def hypercorn(port, workers=WORKERS):
+    """Its master binds, and each worker calls listen. It calls a lifespan, which may fail."""
+    where = shared_folder(app__py=ASGI)
+    argv = [need("hypercorn"), "--workers", workers, "--bind", f"127.0.0.1:{port}", "app:application"]
+    return Server(argv, where, port, cwd=where, env={"PYTHONDONTWRITEBYTECODE": 1})
 
 
 def uwsgi(port, workers=WORKERS, more=(), master=True):

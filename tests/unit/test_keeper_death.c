@@ -1,6 +1,8 @@
 /* The keeper when processes and connections end: orphans, heirs, suspects and claims. */
 #include "keeper_fixture.h"
 
+#include "../../shim/keeper/state.h"
+
 static struct wire_reserve held(uint32_t hold_ms)
 {
 	struct wire_reserve w = wanted(tcp(), "a");
@@ -381,6 +383,60 @@ static void a_token_ends_with_its_socket(void **state)
 	shard_close(&other);
 }
 
+static int client_of(const struct addr *a)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(a, &ss);
+	int fd = socket(a->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_return_code(fd, errno);
+	if (connect(fd, (struct sockaddr *)&ss, len) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+/* hitch's workers: the new ones bind while the old ones close. */
+static void what_waits_at_the_last_one_that_leaves_waits_for_who_has_bound(void **state)
+{
+	struct wire_reserve w = wanted(tcp(), "a");
+	struct shard_conn old = shard_up("a"), next = { .c = connect_as(WIRE_SHARD, -1) };
+	int64_t begin = now_ms();
+	int before = client_of(&w.addr), between, r;
+
+	(void)state;
+	assert_return_code(before, errno);
+	assert_int_equal(reserve(&next.c, &w), 0);
+	next.fd = open_socket(&w.addr, true);
+	shard_close(&old);
+	between = client_of(&w.addr);
+	r = join(&next.c, &w.addr, next.fd, NULL);
+	if (now_ms() - begin < AWAIT_MS) { /* else nobody waits for it any more */
+		assert_true(between >= 0);
+		assert_int_equal(r, 0);
+		assert_int_equal(look().group[0].lost, 0);
+		assert_true(look().group[0].steered);
+	}
+	close(before);
+	close(between);
+	shard_close(&next);
+	await(look().groups == 0);
+}
+
+static void who_has_bound_and_does_not_listen_does_not_keep_the_port(void **state)
+{
+	struct wire_reserve w = wanted(tcp(), "a");
+	struct shard_conn old = shard_up("a");
+	struct keeper_client next = connect_as(WIRE_SHARD, -1);
+
+	(void)state;
+	assert_int_equal(reserve(&next, &w), 0);
+	shard_close(&old);
+	await(look().slots == 0);
+	await(port_is_free(&w.addr));
+	close(next.fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -401,6 +457,8 @@ int main(void)
 		KEEPER_TEST(a_socket_with_two_owners_stays_when_one_closes_it),
 		KEEPER_TEST(a_wrong_token_proves_nothing),
 		KEEPER_TEST(a_token_ends_with_its_socket),
+		KEEPER_TEST(what_waits_at_the_last_one_that_leaves_waits_for_who_has_bound),
+		KEEPER_TEST(who_has_bound_and_does_not_listen_does_not_keep_the_port),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
