@@ -5,12 +5,14 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sem.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../util/num.h"
 
-#define BLIND_MAX 256
+#define BLIND_MAX      256
+#define SEMAPHORES_MAX 64 /* of a set */
 
 /* getdents64(2); libcs differ in what they call it. */
 struct entry {
@@ -112,46 +114,92 @@ static void lock_line(const char *line, const struct fdinfo_visitor *v)
 		v->lock((int)pid, v->arg);
 }
 
-static void one_line(const char *line, int fd, const struct fdinfo_visitor *v)
+/* Lines that are longer than the buffer are none of ours. */
+static void each_line(int fd, void (*visit)(const char *line, void *arg), void *arg)
 {
-	if (strncmp(line, "tfd:", 4) == 0)
-		watch_line(line, fd, v);
-	else if (strncmp(line, "lock:", 5) == 0)
-		lock_line(line, v);
-}
-
-static void visit_info(const struct sys *sys, int dir, int fd, void *arg)
-{
-	char name[12], buf[1024], *end;
-	size_t have = 0, at = sizeof(name);
+	char buf[1024], *end;
+	size_t have = 0;
 	ssize_t n;
-	int info;
 
-	name[--at] = '\0';
-	for (unsigned rest = (unsigned)fd; at == sizeof(name) - 1 || rest; rest /= 10)
-		name[--at] = (char)('0' + rest % 10);
-	info = openat(dir, name + at, O_RDONLY | O_CLOEXEC);
-	if (info == -1)
-		return;
-	while ((n = read(info, buf + have, sizeof(buf) - 1 - have)) > 0) {
+	while ((n = read(fd, buf + have, sizeof(buf) - 1 - have)) > 0) {
 		char *line = buf;
 
 		have += (size_t)n;
 		buf[have] = '\0';
 		while ((end = strchr(line, '\n'))) {
 			*end = '\0';
-			one_line(line, fd, arg);
+			visit(line, arg);
 			line = end + 1;
 		}
 		have -= (size_t)(line - buf);
 		memmove(buf, line, have);
 		if (have == sizeof(buf) - 1)
-			have = 0; /* none of ours is that long */
+			have = 0;
 	}
-	sys->close(info);
+}
+
+struct info {
+	const struct fdinfo_visitor *visitor;
+	int fd;
+};
+
+static void info_line(const char *line, void *arg)
+{
+	const struct info *info = arg;
+
+	if (strncmp(line, "tfd:", 4) == 0)
+		watch_line(line, info->fd, info->visitor);
+	else if (strncmp(line, "lock:", 5) == 0)
+		lock_line(line, info->visitor);
+}
+
+static void visit_info(const struct sys *sys, int dir, int fd, void *arg)
+{
+	struct info info = { arg, fd };
+	size_t at;
+	char name[12];
+	int file;
+
+	at = sizeof(name);
+	name[--at] = '\0';
+	for (unsigned rest = (unsigned)fd; at == sizeof(name) - 1 || rest; rest /= 10)
+		name[--at] = (char)('0' + rest % 10);
+	file = openat(dir, name + at, O_RDONLY | O_CLOEXEC);
+	if (file == -1)
+		return;
+	each_line(file, info_line, &info);
+	sys->close(file);
 }
 
 int fdinfo_visit(const struct sys *sys, const struct fdinfo_visitor *visitor)
 {
 	return each_of(sys, "/proc/self/fdinfo", visit_info, (void *)(uintptr_t)visitor);
+}
+
+/* "       key      semid perms      nsems   uid ...": a line like that, or the numbers */
+static void semaphore_line(const char *line, void *arg)
+{
+	bool *ret_holds = arg;
+	char *end;
+	long set, n;
+
+	(void)strtol(line, &end, 10);
+	set = strtol(end, &end, 10);
+	(void)strtol(end, &end, 10);
+	n = strtol(end, &end, 10);
+	for (int i = 0; i < n && i < SEMAPHORES_MAX && !*ret_holds; i++)
+		*ret_holds = semctl((int)set, i, GETVAL) == 0 &&
+		             semctl((int)set, i, GETPID) == getpid();
+}
+
+bool fdinfo_holds_semaphore(const struct sys *sys)
+{
+	int file = open("/proc/sysvipc/sem", O_RDONLY | O_CLOEXEC);
+	bool holds = false;
+
+	if (file == -1)
+		return false;
+	each_line(file, semaphore_line, &holds);
+	sys->close(file);
+	return holds;
 }

@@ -1,4 +1,4 @@
-/* What /proc/self says about the descriptors of this process. No malloc, no stdio. */
+/* What /proc says about the descriptors and locks of this process. No malloc, no stdio. */
 #ifndef SOCKSHARD_CORE_FDINFO_H
 #define SOCKSHARD_CORE_FDINFO_H
 
@@ -34,5 +34,12 @@ struct fdinfo_visitor {
 
 /** fdinfo_visit - the registrations and locks of this process; -errno where /proc does not say */
 int fdinfo_visit(const struct sys *sys, const struct fdinfo_visitor *visitor);
+
+/**
+ * fdinfo_holds_semaphore - has this process taken a semaphore of System V down to nothing?
+ *
+ * As far as it may read them. false where /proc does not say.
+ */
+bool fdinfo_holds_semaphore(const struct sys *sys);
 
 #endif

@@ -187,8 +187,8 @@ static void found_lock(int pid, void *arg)
 		search->ret->bound = BOUND_LOCK;
 }
 
-/* Apache's and uWSGI's accept mutex is one. Its holder is about to wait for connections, and would
- * make those wait that have some of their own. */
+/* Apache's and uWSGI's accept mutex is one, if it is no semaphore. Its holder is about to wait for
+ * connections, and would make those wait that have some of their own. */
 static bool holds_robust_mutex(const struct sys *sys)
 {
 	struct robust_list_head *head = NULL;
@@ -239,7 +239,7 @@ void shard_watches(const struct sys *sys, const struct shard *s, struct shard_wa
 		search.inode = st.st_ino;
 	if (fdinfo_visit(sys, &visitor) < 0)
 		add_records(sys, s, ret);
-	if (holds_robust_mutex(sys))
+	if (holds_robust_mutex(sys) || fdinfo_holds_semaphore(sys))
 		ret->bound = BOUND_LOCK;
 }
 

@@ -2,8 +2,8 @@
  *   HOW     accept, accept4, poll, ppoll, poll_chk, ppoll_chk, select, pselect, epoll, epoll_pwait,
  *           epoll_pwait2: what a worker calls first
  *   OPTION  parent: the parent serves too; later: once it gets SIGUSR1; threads: 8 threads in each
- *           worker; lock, flock: a record lock, or one of
- *           flock(2), around each accept; epoll: the listener is registered in the
+ *           worker; lock, flock, semaphore: a record lock, one of flock(2), or a semaphore of
+ *           System V around each accept; epoll: the listener is registered in the
  *           parent, and the workers share the epoll instance; count: answers have "pid N M": N returns
  *           of epoll_wait, M accepted; idle: one more child that never accepts; user: workers change to
  *           uid and gid 65534; chroot: workers in an empty root; seccomp: workers forbid new kinds of
@@ -21,13 +21,14 @@
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/select.h>
+#include <sys/sem.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "victim.h"
 
 static const char *how, *option = "";
-static int listener, shared_epoll = -1, lock_file = -1;
+static int listener, shared_epoll = -1, lock_file = -1, semaphore = -1;
 static int returns, accepted;
 
 static int is(const char *what)
@@ -94,7 +95,10 @@ static void wait_by_epoll(int epfd)
 static void lock(short type)
 {
 	struct flock l = {.l_type = type, .l_whence = SEEK_SET};
+	struct sembuf op = {.sem_op = type == F_WRLCK ? -1 : 1, .sem_flg = SEM_UNDO};
 
+	if (semaphore >= 0 && semop(semaphore, &op, 1) < 0)
+		die("semop");
 	if (lock_file >= 0 && is("flock") && flock(lock_file, type == F_WRLCK ? LOCK_EX : LOCK_UN) < 0)
 		die("flock");
 	if (lock_file >= 0 && is("lock") && fcntl(lock_file, F_SETLKW, &l) < 0)
@@ -261,6 +265,11 @@ int main(int argc, char **argv)
 	if (is("lock") || is("flock")) {
 		lock_file = mkstemp(name);
 		unlink(name);
+	}
+	if (is("semaphore")) {
+		semaphore = semget(IPC_PRIVATE, 1, 0600); /* ends with the namespace of the test */
+		if (semaphore < 0 || semctl(semaphore, 0, SETVAL, 1) < 0)
+			die("semget");
 	}
 	for (int i = 0; i < n + is("idle"); i++)
 		fork_worker(i == n);

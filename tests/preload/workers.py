@@ -124,6 +124,12 @@ def a_lock_of_flock_around_accept_keeps_the_socket_shared():
 
 
 @test(60, BOTH)
+def a_semaphore_around_accept_keeps_the_socket_shared():
+    """Net::Server::PreFork with `serialize semaphore`, apache with `Mutex sysvsem`"""
+    stays_shared("accept", "semaphore", "workers share one socket: accepts are serialised by a lock")
+
+
+@test(60, BOTH)
 def workers_that_sandbox_themselves_first_share_in_silence():
     server = stays_shared("poll", "seccomp", None)
     check("share one" not in server.output() and len(children(server.pid)) == 4, server.output())

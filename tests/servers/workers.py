@@ -150,6 +150,11 @@ def apache_prefork_with_two_ports():
 
 
 @test(60, SOME)
+def apache_prefork_behind_a_semaphore():
+    stays_shared(lambda port: apache(port, "prefork", [port + 10], mutex="sysvsem"), LOCK)
+
+
+@test(60, SOME)
 def php_fpm_with_a_watching_master():
     """pm = ondemand: the master waits for events and forks who accepts."""
     server = php_fpm_ondemand(PORT).start(with_us=True)

@@ -277,8 +277,8 @@ def uwsgi_thunder_lock(port):
 APACHE_MODULES = ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/lib/apache2")
 
 
-def apache(port, mpm, ports=()):
-    """ports: more of them to listen on. Who answered is in its log."""
+def apache(port, mpm, ports=(), mutex="default"):
+    """ports: more of them to listen on; mutex: what serialises accepts then. Who answered is in its log."""
     where = shared_folder(index__html="hello\n", access="")
     os.chmod(f"{where}/access", 0o666)
     # More threads than clients: a busy child of the event MPM (2.4.71) can forget to listen again.
@@ -301,6 +301,7 @@ def apache(port, mpm, ports=()):
 ServerName localhost
 PidFile {where}/pid
 DefaultRuntimeDir {where}
+Mutex {mutex} mpm-accept
 ErrorLog /dev/stderr
 LogFormat %P pid
 CustomLog {where}/access pid

@@ -10,8 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/sem.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -129,6 +130,35 @@ static void a_record_lock_names_the_process_that_took_it(void **state)
 	close(fd);
 }
 
+static void operate(int set, short by)
+{
+	struct sembuf op = {.sem_num = 1, .sem_op = by};
+
+	assert_return_code(semop(set, &op, 1), errno);
+}
+
+/* Net::Server's `serialize semaphore`, apache's `Mutex sysvsem`: 1, and 0 while somebody accepts. */
+static void a_semaphore_is_held_by_the_process_that_took_it(void **state)
+{
+	int set = semget(IPC_PRIVATE, 2, IPC_CREAT | 0600), status;
+	pid_t pid;
+
+	(void)state;
+	assert_return_code(set, errno);
+	operate(set, 1);
+	assert_false(fdinfo_holds_semaphore(sys_get()));
+	operate(set, -1);
+	assert_true(fdinfo_holds_semaphore(sys_get()));
+	pid = fork();
+	if (pid == 0)
+		_exit(fdinfo_holds_semaphore(sys_get()));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	operate(set, 1);
+	assert_false(fdinfo_holds_semaphore(sys_get()));
+	assert_return_code(semctl(set, 0, IPC_RMID), errno);
+}
+
 static void count(const struct sys *sys, int fd, void *arg)
 {
 	(void)sys;
@@ -155,6 +185,7 @@ int main(void)
 		cmocka_unit_test(every_one_of_many_registrations_is_found),
 		cmocka_unit_test(a_lock_of_flock_names_the_process_that_took_it),
 		cmocka_unit_test(a_record_lock_names_the_process_that_took_it),
+		cmocka_unit_test(a_semaphore_is_held_by_the_process_that_took_it),
 		cmocka_unit_test(each_descriptor_is_visited_once),
 	};
 
