@@ -277,8 +277,9 @@ def uwsgi_thunder_lock(port):
 APACHE_MODULES = ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/lib/apache2")
 
 
-def apache(port, mpm, ports=(), mutex="default"):
-    """ports: more of them to listen on; mutex: what serialises accepts then. Who answered is in its log."""
+def apache(port, mpm, ports=(), mutex=None):
+    """ports: more of them to listen on; mutex: what prefork serialises accepts by then. Who answered is in
+    its log."""
     where = shared_folder(index__html="hello\n", access="")
     os.chmod(f"{where}/access", 0o666)
     # More threads than clients: a busy child of the event MPM (2.4.71) can forget to listen again.
@@ -301,7 +302,7 @@ def apache(port, mpm, ports=(), mutex="default"):
 ServerName localhost
 PidFile {where}/pid
 DefaultRuntimeDir {where}
-Mutex {mutex} mpm-accept
+{f'Mutex {mutex} mpm-accept' if mutex else ''}
 ErrorLog /dev/stderr
 LogFormat %P pid
 CustomLog {where}/access pid
