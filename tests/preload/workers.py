@@ -59,6 +59,12 @@ for call_name in ("accept", "poll", "select", "epoll"):
     )
 
 
+def others(server, before):
+    """Four workers that are none of these; what is being reaped is one of these."""
+    pids = children(server.pid)
+    return pids if len(pids) == 4 and not set(before) & set(pids) else None
+
+
 def workers_that_listen_themselves(how):
     """hypercorn, asyncio: each of them calls listen on the one socket that the parent has bound. All come
     and go together, too: the parent has the socket all the time."""
@@ -67,9 +73,7 @@ def workers_that_listen_themselves(how):
         before = children(server.pid)
         for pid in before:
             os.kill(pid, signal.SIGKILL)
-        until(20, "other workers", lambda: len(children(server.pid)) == 4 and
-              not set(before) & set(children(server.pid)))
-        own_sockets(server, children(server.pid))
+        own_sockets(server, until(20, "other workers", lambda: others(server, before)))
     check(not re.search("the keeper does not answer", server.output()), server.output())
 
 
