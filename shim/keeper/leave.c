@@ -133,15 +133,21 @@ bool leave_is_drained(struct keeper *k, int member)
 	return half_open < 0 ? idle_ms >= EVICT_MS : half_open == 0;
 }
 
+/* leave_evict_due() ends it. */
+static void evict_when_drained(const struct keeper *k, struct member *m)
+{
+	m->watch_at = NEVER;
+	m->evict = true;
+	if (m->idle_since == 0)
+		m->idle_since = k->now;
+}
+
 void leave_drain(struct keeper *k, int member)
 {
 	struct member *m = &k->members[member];
 
 	m->state = WIRE_DRAINING;
-	m->watch_at = NEVER;
-	m->evict = true;
-	if (m->idle_since == 0)
-		m->idle_since = k->now;
+	evict_when_drained(k, m);
 	group_steer(k, m->group);
 	if (!k->groups[m->group].steered) { /* the kernel goes on sending to it: no use in waiting */
 		int group = m->group;
@@ -173,10 +179,7 @@ void leave_withdraw(struct keeper *k, int member, bool keep_home)
 	}
 	if (m->page.at && member_is_alone(k, member) && g->steered && g->mode == WIRE_MODE_BALANCE &&
 	    is_awaited(k, group)) { /* the program goes on sending to it */
-		m->watch_at = NEVER;
-		m->evict = true;
-		if (m->idle_since == 0)
-			m->idle_since = k->now;
+		evict_when_drained(k, m);
 		return;
 	}
 	group_steer(k, group);

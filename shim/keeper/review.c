@@ -155,8 +155,8 @@ static void forget_who_left(struct keeper *k, int member)
 		struct conn *c = &k->conn[i];
 
 		if (!c->used || c->state != CONN_OWNER || c->member != member || c->fd != NONE ||
-		    c->dead || may_still_hold(&k->members[member], c->pid) ||
-		    !leave_has_other_owner(k, member, c))
+		    c->dead || !leave_has_other_owner(k, member, c) ||
+		    may_still_hold(&k->members[member], c->pid))
 			continue;
 		c->state = CONN_READY;
 		c->member = c->group = NONE;

@@ -89,8 +89,8 @@ static bool stderr_is_ours(void)
 static void write_safely(int fd, const char *line, size_t n)
 {
 	struct pollfd room = { .fd = fd, .events = POLLOUT };
+	const struct timespec now = { 0 };
 	sigset_t broken, mask, before, after;
-	int number;
 
 	if (poll(&room, 1, 0) != 1 || !(room.revents & POLLOUT))
 		return;
@@ -101,7 +101,7 @@ static void write_safely(int fd, const char *line, size_t n)
 	if (sigpending(&before) == 0 && write(fd, line, n) == -1 && errno == EPIPE &&
 	    !sigismember(&before, SIGPIPE) && sigpending(&after) == 0 &&
 	    sigismember(&after, SIGPIPE))
-		(void)sigwait(&broken, &number); /* ours: it was sent to this thread */
+		(void)sigtimedwait(&broken, NULL, &now); /* ours: it was sent to this thread */
 	(void)pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 

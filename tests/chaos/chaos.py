@@ -114,14 +114,6 @@ def say(what, name, result, deaths, missing):
           flush=True)
 
 
-def start_strangers_again():
-    """A copy whose bind found the keeper too slow on a busy machine does without it until it is started again,
-    which says so in what the launcher prints."""
-    for stranger in (s for s in group(PORT)["strangers"] if s["pid"]):
-        print("a stranger:", stranger, flush=True)
-        os.kill(stranger["pid"], signal.SIGKILL)
-
-
 def storm(name):
     """Under `run`: nothing lost, all four live and steered at the end. Returns row and loss."""
     start, long, short = SERVERS[name]
@@ -136,7 +128,6 @@ def storm(name):
     say("sockshard", name, result, deaths, missing)
     check(not missing, f"{len(missing)} connections lost: {missing[:5]}")
     check(deaths, "nobody was killed")
-    start_strangers_again()
     given = sum(s["given"] for s in whole(PORT, COPIES)["slots"])
     stop(launcher, PORT)
     return result["total"], len(deaths), len(missing), given

@@ -222,6 +222,16 @@ def has_given_up(pid):
     return not local & socket_inodes(pid) and queued_at(pid, PORT) == 0
 
 
+def all_are_answered(launcher, keeper, clients):
+    """... once the stopped keeper goes on, and then the stopped launcher."""
+    os.kill(keeper, signal.SIGCONT)
+    words = answers(clients)
+    print(f"{len(words)} of {len(clients)} answered")
+    launcher.signal(signal.SIGCONT)
+    whole(PORT, 4)
+    stop(launcher, PORT)
+
+
 def killed_to_stop_the_keeper(launcher, file, victim):
     """12 clients wait in the victim; lib_die stops the keeper at a survivor's word about the first of them.
     -> the keeper, the clients"""
@@ -242,12 +252,7 @@ def a_keeper_stopped_before_an_acknowledgement_loses_nothing():
     pids = {s: m["pid"] for s, m in until_live(4, PORT).items()}
     keeper, clients = killed_to_stop_the_keeper(launcher, file, pids[0])
     until(8, "one that gives up", lambda: any(has_given_up(pids[s]) for s in (1, 2, 3)))
-    os.kill(keeper, signal.SIGCONT)
-    words = answers(clients)
-    print(f"{len(words)} of 12 answered")
-    launcher.signal(signal.SIGCONT)
-    whole(PORT, 4)
-    stop(launcher, PORT)
+    all_are_answered(launcher, keeper, clients)
 
 
 @test(60)
@@ -288,12 +293,7 @@ def shards_that_have_all_given_up_asking_are_woken():
 
     until(20, "shards that have given up", lambda: given_up() and not time.sleep(0.1) and given_up())
     check(not any(c.answered() for c in clients), "somebody has asked and was answered")
-    os.kill(keeper, signal.SIGCONT)
-    words = answers(clients)
-    print(f"{len(words)} of 12 answered")
-    launcher.signal(signal.SIGCONT)
-    whole(PORT, 4)
-    stop(launcher, PORT)
+    all_are_answered(launcher, keeper, clients)
 
 
 @test(60)
